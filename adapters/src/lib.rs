@@ -1,0 +1,7 @@
+//! The gateway's edges: [`formats`] (bytes → rows), [`sources`] (where messages come from),
+//! [`targets`] (where records go), and `wire` (protocol parts they share). Depends on the core only.
+
+pub mod formats;
+pub mod sources;
+pub mod targets;
+mod wire;

@@ -1,0 +1,1 @@
+//! Protocol parts that sources and targets share.

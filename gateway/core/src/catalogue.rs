@@ -1,0 +1,216 @@
+//! The city's catalogue (目录): datasets in dated generations, their fields, and the rules.
+//!
+//! Data lives in `mappings/catalogue/<dataset>/<generation>.yaml`; this module parses it. Rules
+//! are written against *roles* (decision date, subject code …) instead of field codes, so that one
+//! rule serves every dataset that has the role.
+
+mod convert;
+mod file;
+mod role;
+pub mod rules;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use time::Date;
+
+use crate::deadline::ClockPolicy;
+use crate::diagnostic::{Bundle, Diagnostics};
+use crate::model::{DatasetId, Draft, Finding, RecordKey};
+
+pub use convert::convert;
+pub use role::Role;
+
+/// A generation of a dataset's standard, named by its year: 2016 (A), 2018 (B), 2021 (C).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u16);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Index of a field in its dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FieldIx(pub u16);
+
+/// What a field holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldKind {
+    /// Text of at most `max` characters.
+    Text {
+        /// Characters, not bytes.
+        max: u32,
+    },
+    /// A date.
+    Date,
+    /// An amount in 万元, decimal(18,6).
+    Amount,
+    /// One value of a code set, or several joined by `;` where `several`.
+    Code {
+        /// The set.
+        set: Arc<CodeSet>,
+        /// Whether several values may be joined by `;`.
+        several: bool,
+        /// Characters, not bytes.
+        max: u32,
+    },
+}
+
+/// A closed list of values (代码集).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeSet {
+    /// Its name in the catalogue.
+    pub name: String,
+    /// Allowed values and their names.
+    pub values: BTreeMap<String, String>,
+    /// A value of this set may carry free text after this prefix: `其他-xx` for prefix `其他-`.
+    pub open_prefix: Option<String>,
+    /// Values written in other ways that mean one of `values` (`一般` → `普通`).
+    pub synonyms: BTreeMap<String, String>,
+}
+
+/// Whether a field must be filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Requirement {
+    /// Always.
+    Required,
+    /// When a rule says so.
+    Conditional,
+    /// Never.
+    Optional,
+}
+
+/// Who may see a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sensitivity {
+    /// May be published.
+    Public,
+    /// Shared between bodies, not published.
+    Restricted,
+    /// Identifies a natural person: never in logs, messages, receipts or published output.
+    Personal,
+}
+
+/// One field (数据项) of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// `CF_JDRQ`.
+    pub code: Arc<str>,
+    /// 处罚决定日期.
+    pub name: String,
+    /// What it holds.
+    pub kind: FieldKind,
+    /// Whether it must be filled.
+    pub requirement: Requirement,
+    /// Who may see it.
+    pub sensitivity: Sensitivity,
+    /// The part it plays for rules, if any.
+    pub role: Option<Role>,
+    /// Other headings seen for it in real files.
+    pub aliases: Vec<String>,
+    /// Where the definition comes from.
+    pub source: String,
+}
+
+/// One generation of one dataset.
+#[derive(Debug)]
+pub struct Dataset {
+    /// `admin-penalty`.
+    pub id: DatasetId,
+    /// Which generation.
+    pub generation: Generation,
+    /// 行政处罚(2021版).
+    pub title: String,
+    /// First and last day (inclusive; open if `None`) on which the platform wants this generation.
+    pub in_force: (Date, Option<Date>),
+    /// Both clocks, if the dataset has deadlines.
+    pub clocks: ClockPolicy,
+    /// Fields in catalogue order.
+    pub fields: Vec<Field>,
+    by_code: HashMap<Arc<str>, FieldIx>,
+    by_role: HashMap<Role, FieldIx>,
+}
+
+impl Dataset {
+    /// The index of the field with this code.
+    pub fn find(&self, code: &str) -> Option<FieldIx> {
+        self.by_code.get(code).copied()
+    }
+
+    /// The field at an index.
+    pub fn field(&self, ix: FieldIx) -> Option<&Field> {
+        self.fields.get(usize::from(ix.0))
+    }
+
+    /// The field that plays a role.
+    pub fn role(&self, role: Role) -> Option<FieldIx> {
+        self.by_role.get(&role).copied()
+    }
+
+    /// `admin-penalty/2021`.
+    pub fn reference(&self) -> String {
+        format!("{}/{}", self.id, self.generation)
+    }
+}
+
+/// Every dataset and generation.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    datasets: BTreeMap<(DatasetId, Generation), Arc<Dataset>>,
+}
+
+impl Catalogue {
+    /// Reads `catalogue/` of a bundle; reports every error at once.
+    pub fn load(bundle: &Bundle) -> Result<Self, Diagnostics> {
+        file::load(bundle)
+    }
+
+    /// One generation of a dataset.
+    pub fn dataset(&self, id: &DatasetId, generation: Generation) -> Option<&Arc<Dataset>> {
+        self.datasets.get(&(id.clone(), generation))
+    }
+
+    /// By reference: `admin-penalty/2021`.
+    pub fn by_reference(&self, reference: &str) -> Option<&Arc<Dataset>> {
+        let (id, generation) = reference.split_once('/')?;
+        self.dataset(&DatasetId::new(id).ok()?, Generation(generation.parse().ok()?))
+    }
+
+    /// The generation the platform wants on a day.
+    pub fn in_force(&self, id: &DatasetId, on: Date) -> Option<&Arc<Dataset>> {
+        self.datasets.values().rfind(|d| {
+            d.id == *id && d.in_force.0 <= on && d.in_force.1.is_none_or(|last| on <= last)
+        })
+    }
+
+    /// All, in order of dataset and generation.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Dataset>> {
+        self.datasets.values()
+    }
+}
+
+/// What rules know besides the draft.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckContext {
+    /// Today in Asia/Shanghai.
+    pub today: Date,
+}
+
+/// Runs every rule that applies to the draft's dataset; findings are appended. May normalise
+/// values (lower-case codes) and fill derived ones, never invents.
+pub fn check(draft: &mut Draft, context: &CheckContext, findings: &mut Vec<Finding>) {
+    rules::run(draft, context, findings);
+}
+
+/// The record's natural key; `None` when the draft lacks what a key needs (then a rule has said so).
+pub fn record_key(_draft: &Draft) -> Option<RecordKey> {
+    todo!()
+}

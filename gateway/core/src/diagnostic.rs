@@ -1,0 +1,89 @@
+//! Errors in files people write (mappings, catalogue, calendar, configuration): all at once, each
+//! with file, line, column, and the place shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+/// A set of text files by path with forward slashes (`catalogue/admin-penalty/2021.yaml`): what
+/// the pure core reads instead of a directory.
+#[derive(Debug, Clone, Default)]
+pub struct Bundle(pub BTreeMap<String, String>);
+
+impl Bundle {
+    /// The files whose path begins with `prefix`, in order of path.
+    pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0
+            .iter()
+            .filter(move |(path, _)| path.starts_with(prefix))
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+
+    /// One file's text.
+    pub fn get(&self, path: &str) -> Option<&str> {
+        self.0.get(path).map(String::as_str)
+    }
+}
+
+/// How much a diagnostic weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Worth a look.
+    Warning,
+    /// The file cannot be used.
+    Error,
+}
+
+/// One error or warning at one place of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Stable dotted code, e.g. `mapping.unknown-field`.
+    pub code: &'static str,
+    /// Error or warning.
+    pub level: Level,
+    /// The file's path.
+    pub file: String,
+    /// 1-based line and column (columns count characters); (0, 0) concerns the file as a whole.
+    pub line: u32,
+    /// See `line`.
+    pub column: u32,
+    /// Byte range in the file that is underlined; empty if unknown.
+    pub span: Range<usize>,
+    /// What is wrong (Chinese, no final stop).
+    pub message: String,
+    /// What to do (Chinese, no final stop), if there is something to say.
+    pub help: Option<String>,
+}
+
+/// Any number of diagnostics, in order of file and place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Diagnostics(pub Vec<Diagnostic>);
+
+impl Diagnostics {
+    /// Whether an error is among them.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|d| d.level == Level::Error)
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// One line each: `file:line:column: 错误[code]: message`.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, d) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            let level = match d.level {
+                Level::Error => "错误",
+                Level::Warning => "警告",
+            };
+            write!(f, "{}:{}:{}: {level}[{}]: {}", d.file, d.line, d.column, d.code, d.message)?;
+            if let Some(help) = &d.help {
+                write!(f, "。{help}")?;
+            }
+        }
+        Ok(())
+    }
+}

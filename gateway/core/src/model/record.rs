@@ -1,0 +1,172 @@
+//! A mapped record: one slot per field of its dataset.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use time::Date;
+
+use crate::catalogue::{Dataset, FieldIx, Role};
+use crate::value::Amount;
+
+/// A parsed value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Value {
+    /// Text, trimmed and free of control characters.
+    Text(String),
+    /// A calendar date.
+    Date(Date),
+    /// An amount in 万元 with six decimals.
+    Amount(Amount),
+}
+
+/// The text a target receives: dates as `YYYY-MM-DD`, amounts with six decimals.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Date(date) => write!(f, "{date}"),
+            Self::Amount(amount) => write!(f, "{amount}"),
+        }
+    }
+}
+
+/// A field's place in a [`Draft`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Slot {
+    /// The value; `None` if the source had none, or it could not be parsed.
+    pub value: Option<Value>,
+    /// The source column it came from; `None` for constants and derived values.
+    pub column: Option<u16>,
+    /// A finding has been raised on this field already: later rules must not add "missing".
+    pub failed: bool,
+    /// The value was derived, not reported (e.g. an amount read out of free text).
+    pub derived: bool,
+}
+
+/// What a row asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// Publish, or correct what was published.
+    #[default]
+    Upsert,
+    /// Take down (撤销): a tombstone that every receiver must hear of.
+    Withdraw,
+}
+
+/// A record on its way from a row to the store: one slot per field of `dataset`.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The dataset whose fields the slots are.
+    pub dataset: Arc<Dataset>,
+    /// Slots in the order of `dataset.fields`.
+    pub slots: Vec<Slot>,
+    /// Publish or take down.
+    pub operation: Operation,
+}
+
+impl Draft {
+    /// Every slot empty.
+    pub fn new(dataset: Arc<Dataset>) -> Self {
+        let slots = vec![Slot::default(); dataset.fields.len()];
+        Self { dataset, slots, operation: Operation::Upsert }
+    }
+
+    /// Empties every slot, keeping the buffers.
+    pub fn clear(&mut self) {
+        self.slots.iter_mut().for_each(|slot| *slot = Slot::default());
+        self.operation = Operation::Upsert;
+    }
+
+    /// The slot of a field.
+    pub fn slot(&self, field: FieldIx) -> Option<&Slot> {
+        self.slots.get(usize::from(field.0))
+    }
+
+    /// The value of the field that plays `role`, if the dataset has one and it is filled.
+    pub fn value(&self, role: Role) -> Option<&Value> {
+        self.slot(self.dataset.role(role)?)?.value.as_ref()
+    }
+
+    /// The text in `role`; `None` if it is empty or not text.
+    pub fn text(&self, role: Role) -> Option<&str> {
+        match self.value(role)? {
+            Value::Text(text) => Some(text),
+            Value::Date(_) | Value::Amount(_) => None,
+        }
+    }
+
+    /// The date in `role`.
+    pub fn date(&self, role: Role) -> Option<Date> {
+        match self.value(role)? {
+            Value::Date(date) => Some(*date),
+            Value::Text(_) | Value::Amount(_) => None,
+        }
+    }
+
+    /// The amount in `role`.
+    pub fn amount(&self, role: Role) -> Option<Amount> {
+        match self.value(role)? {
+            Value::Amount(amount) => Some(*amount),
+            Value::Text(_) | Value::Date(_) => None,
+        }
+    }
+}
+
+/// Whom a record is about, as far as its key needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// An organisation or sole trader by a public code.
+    Code(String),
+    /// A natural person by a personal number. Only ever leaves this type as a keyed digest.
+    Person(String),
+    /// Nobody gave a code; the name has to do.
+    Name(String),
+}
+
+/// The natural key of a record: subject + agency + document number + decision date + dataset.
+/// A document number alone is not unique ("空", "3"), and the sentinel code is never a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordKey {
+    /// Which dataset; generations of one dataset share keys.
+    pub dataset: crate::model::DatasetId,
+    /// The deciding agency's code, or its name where no code was given.
+    pub agency: String,
+    /// The document number, or the licence number standing in for it.
+    pub document: String,
+    /// The decision date.
+    pub decided: Date,
+    /// Whom it is about.
+    pub subject: Subject,
+}
+
+impl RecordKey {
+    /// The bytes whose keyed digest identifies the record, for storage and idempotency. Contains
+    /// a personal number for natural persons: digest it, never store or show it.
+    ///
+    /// Layout: `dataset, agency, document, decided as YYYY-MM-DD, subject kind (c|p|n), subject`,
+    /// separated by U+001F.
+    pub fn canonical(&self) -> String {
+        let (kind, subject) = match &self.subject {
+            Subject::Code(code) => ('c', code),
+            Subject::Person(number) => ('p', number),
+            Subject::Name(name) => ('n', name),
+        };
+        format!(
+            "{}\u{1f}{}\u{1f}{}\u{1f}{}\u{1f}{kind}\u{1f}{subject}",
+            self.dataset, self.agency, self.document, self.decided
+        )
+    }
+}
+
+/// For people: the parts that may be shown, joined by `/`. A person's number shows as `自然人`.
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = match &self.subject {
+            Subject::Code(code) | Subject::Name(code) => code,
+            Subject::Person(_) => "自然人",
+        };
+        write!(f, "{}/{}/{}/{subject}", self.agency, self.document, self.decided)
+    }
+}

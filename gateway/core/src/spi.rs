@@ -1,0 +1,336 @@
+//! The ports: what the edges implement and the server composes. No runtime is named here; futures
+//! are boxed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Classify;
+use crate::model::{
+    Columns, DatasetId, FeedId, Finding, FormatSpec, Operation, Place, Row, TargetId, Timestamp,
+};
+
+/// A boxed future.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A boxed error that answers [`Classify`].
+pub type Fault = Box<dyn Classify + Send + Sync>;
+
+/// Where time comes from. Nothing else may ask the machine.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+// ---- intake -------------------------------------------------------------------------------------
+
+/// The bytes of a message, in chunks. Sources never hold a large message in memory.
+pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+
+/// A message on its way in.
+pub struct Arrival {
+    /// File name or other name the source knows it by; shown, never trusted.
+    pub name: Option<String>,
+    /// The bytes.
+    pub body: ByteStream,
+    /// The source's position after this message; committed in the same transaction.
+    pub cursor: Option<Vec<u8>>,
+}
+
+/// Proof that a message is durably held (接收回执). A duplicate gets the original's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The message's number.
+    pub message: u64,
+    /// Whose feed.
+    pub feed: FeedId,
+    /// When it was first received.
+    pub received: Timestamp,
+    /// SM3 of the raw bytes, lower-case hex.
+    pub digest: String,
+    /// Length of the raw bytes.
+    pub bytes: u64,
+    /// The same bytes had been received before on this feed; this is the receipt given then.
+    pub duplicate: bool,
+}
+
+/// Where sources put what they fetch. Bound to one feed.
+pub trait Inbox: Send + Sync {
+    /// Stores a message durably, then answers. An error means the source must keep the original
+    /// and try again.
+    fn receive(&self, arrival: Arrival) -> BoxFuture<'_, Result<Receipt, Fault>>;
+    /// The position committed last.
+    fn cursor(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, Fault>>;
+    /// Tells that the source is alive and what it last did; drives readiness and `feeds ls`.
+    fn progress(&self, outcome: Result<&str, &dyn Classify>);
+}
+
+/// Resolves a secret named in a parameter (`{ file: … }` or `{ env: … }`).
+pub trait Secrets: Send + Sync {
+    /// The secret, or why it cannot be had (Chinese).
+    fn resolve(&self, reference: &SecretRef) -> Result<String, String>;
+}
+
+/// A secret by reference; secrets never stand in configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretRef {
+    /// Read from a file, final line break removed.
+    File(String),
+    /// Read from an environment variable.
+    Env(String),
+}
+
+/// What a source is started with.
+pub struct SourceContext {
+    /// Where messages go.
+    pub inbox: Arc<dyn Inbox>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Resolves when the source should stop: finish the message at hand, take no other.
+    pub shutdown: Shutdown,
+}
+
+/// A stop signal that can be awaited and asked many times.
+pub trait ShutdownSignal: Send + Sync {
+    /// Resolves once stopping has begun.
+    fn begun(&self) -> BoxFuture<'static, ()>;
+    /// Whether stopping has begun.
+    fn has_begun(&self) -> bool;
+}
+
+/// Shared stop signal.
+pub type Shutdown = Arc<dyn ShutdownSignal>;
+
+/// A running kind of source, with its parameters.
+pub trait Source: Send + Sync {
+    /// Runs until shut down. Must not return on a passing fault: report it by
+    /// [`Inbox::progress`], wait, go on.
+    fn run(self: Arc<Self>, context: SourceContext) -> BoxFuture<'static, ()>;
+}
+
+/// One kind of source, found by name in the registry.
+pub trait SourceFactory: Sync {
+    /// The name in `feeds.yaml`: `folder`, `rest`.
+    fn kind(&self) -> &'static str;
+    /// Checks parameters and builds the source; every problem at once, in Chinese.
+    fn build(
+        &self,
+        params: &serde_json::Value,
+        secrets: &dyn Secrets,
+    ) -> Result<Arc<dyn Source>, Vec<String>>;
+}
+
+// ---- formats ------------------------------------------------------------------------------------
+
+/// What a decoder gives its rows to.
+pub trait RowSink {
+    /// One row. `Break` ends decoding early without an error.
+    fn row(&mut self, columns: &Columns, row: &Row) -> std::ops::ControlFlow<()>;
+    /// A row that could not be decoded; the rest goes on.
+    fn bad_row(&mut self, place: &Place, finding: Finding) -> std::ops::ControlFlow<()>;
+}
+
+/// Something that can be read and sought: a file or bytes in memory.
+pub trait ReadSeek: std::io::Read + std::io::Seek + Send {}
+impl<T: std::io::Read + std::io::Seek + Send> ReadSeek for T {}
+
+/// Bounds that no message may exceed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes after decompression, per message.
+    pub inflated_bytes: u64,
+    /// Rows per message.
+    pub rows: u64,
+    /// Columns per row.
+    pub columns: u32,
+    /// Bytes of one cell.
+    pub cell_bytes: usize,
+    /// Nesting depth of XML and JSON.
+    pub depth: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            inflated_bytes: 2 << 30,
+            rows: 5_000_000,
+            columns: 1_024,
+            cell_bytes: 1 << 20,
+            depth: 64,
+        }
+    }
+}
+
+/// One family of formats, found by [`crate::model::FormatKind`] in the registry.
+pub trait Format: Sync {
+    /// Which kinds it decodes.
+    fn kinds(&self) -> &'static [crate::model::FormatKind];
+    /// Decodes every row into `sink`. Blocking: call it off the runtime.
+    fn decode(
+        &self,
+        spec: &FormatSpec,
+        input: &mut dyn ReadSeek,
+        limits: &Limits,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), DecodeError>;
+}
+
+/// Why a message as a whole cannot be read. The texts name places and limits, never content.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Reading the stored bytes failed.
+    #[error("读取报文失败")]
+    Io(#[from] std::io::Error),
+    /// The bytes are not of the declared format.
+    #[error("内容不是{expected}:{detail}")]
+    WrongFormat {
+        /// e.g. `XLSX工作簿`.
+        expected: &'static str,
+        /// What was found (Chinese).
+        detail: String,
+    },
+    /// The structure is broken at a place.
+    #[error("第{line}行处结构错误:{detail}")]
+    Malformed {
+        /// Line, or record number for tree formats without lines.
+        line: u64,
+        /// What is broken (Chinese).
+        detail: String,
+    },
+    /// No heading row was found.
+    #[error("未找到表头:前30行中没有映射规则所列的列名")]
+    NoHeading,
+    /// A limit was met: a bomb, or too big.
+    #[error("超出上限:{what}(上限{limit})")]
+    Limit {
+        /// What was too big (Chinese).
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+    },
+    /// Something forbidden is in the file (DOCTYPE, external entity, password).
+    #[error("文件含有不允许的内容:{0}")]
+    Forbidden(&'static str),
+}
+
+impl Classify for DecodeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "decode.io",
+            Self::WrongFormat { .. } => "decode.wrong-format",
+            Self::Malformed { .. } => "decode.malformed",
+            Self::NoHeading => "decode.no-heading",
+            Self::Limit { .. } => "decode.limit",
+            Self::Forbidden(_) => "decode.forbidden",
+        }
+    }
+
+    fn blame(&self) -> crate::fault::Blame {
+        match self {
+            Self::Io(_) => crate::fault::Blame::Operator,
+            _ => crate::fault::Blame::Agency,
+        }
+    }
+
+    fn retry(&self) -> crate::fault::Retry {
+        match self {
+            Self::Io(_) => crate::fault::Retry::Backoff,
+            _ => crate::fault::Retry::Never,
+        }
+    }
+}
+
+// ---- delivery -----------------------------------------------------------------------------------
+
+/// One record version on its way to a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// Idempotency key: the record's keyed digest in hex, `-`, the version. The same parcel always
+    /// carries the same key.
+    pub key: String,
+    /// Dataset of the record.
+    pub dataset: DatasetId,
+    /// Generation of the fields.
+    pub generation: u16,
+    /// Publish or take down.
+    pub operation: Operation,
+    /// Field code and value text, filled fields only, in catalogue order.
+    pub fields: Vec<(Arc<str>, String)>,
+}
+
+/// A target's answer to one parcel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Taken.
+    Accepted,
+    /// Refused for what it says; goes back to the agency.
+    Refused {
+        /// The target's code, e.g. `1001`.
+        code: String,
+        /// The target's text.
+        message: String,
+    },
+    /// Not now; the same parcel may be accepted later.
+    Later {
+        /// The target's code.
+        code: String,
+        /// The target's text.
+        message: String,
+    },
+}
+
+/// Why a whole batch got no row-level answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TargetError {
+    /// It certainly did not take anything: no connection, refused before the body, 429, 503.
+    #[error("目标未受理:{detail}")]
+    NotTaken {
+        /// What happened (Chinese, no personal data).
+        detail: String,
+        /// How long the target asked to wait.
+        retry_after: Option<std::time::Duration>,
+    },
+    /// It may or may not have: the connection broke after bytes were sent, a time-out, a 500, an
+    /// answer that cannot be read.
+    #[error("目标是否受理不明:{detail}")]
+    Unknown {
+        /// What happened (Chinese, no personal data).
+        detail: String,
+    },
+    /// It will never take this: bad credentials, wrong address, 4xx on the request as such.
+    #[error("目标拒绝整个请求:{detail}")]
+    Rejected {
+        /// What happened (Chinese, no personal data).
+        detail: String,
+    },
+}
+
+/// A receiver of records.
+pub trait Target: Send + Sync {
+    /// Sends a batch and gives one outcome per parcel, in order.
+    fn deliver<'a>(
+        &'a self,
+        batch: &'a [Parcel],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, TargetError>>;
+    /// Whether the target recognises a repeated [`Parcel::key`]. If not, a batch of unknown
+    /// outcome is never sent again by itself.
+    fn dedupes(&self) -> bool;
+}
+
+/// One kind of target, found by name in the registry.
+pub trait TargetFactory: Sync {
+    /// The name in `gateway.yaml`: `rest`.
+    fn kind(&self) -> &'static str;
+    /// Checks parameters and builds the target; every problem at once, in Chinese.
+    fn build(
+        &self,
+        id: &TargetId,
+        params: &serde_json::Value,
+        secrets: &dyn Secrets,
+    ) -> Result<Arc<dyn Target>, Vec<String>>;
+}

@@ -2,8 +2,10 @@
 //! with file, line, column, and the place shown.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Origin, Renderer, Snippet};
 
 /// A set of text files by path with forward slashes (`catalogue/admin-penalty/2021.yaml`): what
 /// the pure core reads instead of a directory.
@@ -64,6 +66,53 @@ impl Diagnostics {
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|d| d.level == Level::Error)
     }
+
+    /// For people: each with its lines of the file and a caret under the place, as compilers do.
+    /// A file that is not in `files` is shown by place only. `color` adds ANSI colours.
+    pub fn render(&self, files: &Bundle, color: bool) -> String {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let mut shown = String::new();
+        for d in &self.0 {
+            let level = match d.level {
+                Level::Error => annotate_snippets::Level::ERROR.with_name("错误"),
+                Level::Warning => annotate_snippets::Level::WARNING.with_name("警告"),
+            };
+            let title = level.primary_title(&d.message).id(d.code);
+            let group = match files.get(&d.file).filter(|_| d.line > 0) {
+                Some(text) => title.element(
+                    Snippet::source(text)
+                        .path(&d.file)
+                        .annotation(AnnotationKind::Primary.span(within(text, &d.span))),
+                ),
+                None => title.element(Origin::path(&d.file)),
+            };
+            let help = d.help.as_deref().map(|help| {
+                annotate_snippets::Level::HELP.with_name("帮助").message(help)
+            });
+            shown.push_str(&renderer.render(&[group.elements(help)]));
+            shown.push_str("\n\n");
+        }
+        let errors = self.0.iter().filter(|d| d.level == Level::Error).count();
+        let _ = writeln!(shown, "{errors}个错误,{}个警告", self.0.len() - errors);
+        shown
+    }
+}
+
+/// 1-based line and column of a byte offset; columns count characters.
+pub fn position(text: &str, offset: usize) -> (u32, u32) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+}
+
+/// The part of `span` that the text has, on character boundaries, as far as its first line: a
+/// caret under a place helps, a bar beside forty lines does not.
+fn within(text: &str, span: &Range<usize>) -> Range<usize> {
+    let Some(rest) = text.get(span.start..) else { return text.len()..text.len() };
+    let marked = rest.get(..span.len()).unwrap_or(rest);
+    let first = marked.lines().next().unwrap_or("");
+    span.start..span.start + first.trim_end().len()
 }
 
 impl std::error::Error for Diagnostics {}

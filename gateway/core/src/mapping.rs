@@ -1,5 +1,9 @@
 //! The mapping language (映射规则): a closed, declarative YAML from an agency's columns to a dataset.
 
+mod file;
+mod read;
+mod yaml;
+
 use std::sync::Arc;
 
 use time::Date;

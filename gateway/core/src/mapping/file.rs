@@ -1,0 +1,602 @@
+//! What a mapping file holds: the one place its keys are named. The Chinese doc comments become
+//! the descriptions in the JSON Schema, so they are written for the people who write mappings.
+
+use std::ops::Range;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::read::{
+    At, Entries, FromNode, Reader, Several, file_struct, nearest, pairs, unknown_key, word,
+};
+use super::yaml::{Node, Tree};
+use crate::model::{Encoding, FormatKind, HeaderSpec, Severity, UnknownColumn};
+
+file_struct! {
+    /// 信桥映射规则:把一个委办局的列变成目录数据集的字段
+    struct MappingFile {
+        /// 映射语言版本,现为 1
+        mapping: At<u32>,
+        /// 本映射的标识:小写字母开头,只含小写字母、数字和连字符
+        id: At<String>,
+        /// 标题,如“市城管局 · 行政处罚(CSV)”
+        title: String,
+        /// 目标数据集与版本,如 admin-penalty/2016
+        target: At<String>,
+        /// 来源格式
+        source: SourceFile,
+        /// 代码表:来源写法 → 目录写法
+        codes: Entries<CodesFile>,
+        /// 不得报送的行(涉密、简易程序等):任一条匹配即排除,整行内容不留存
+        exclude: Vec<ExcludeFile>,
+        /// 表示撤销(撤下公示)的行:列出的列都取到列出的值
+        withdraw_when: Option<At<Entries<Several<String>>>>,
+        /// 目标字段代码 → 取值办法
+        fields: Entries<FieldFile>,
+        /// 字段之间的比较
+        checks: Vec<CheckFile>,
+        /// 随规则保存的测试
+        tests: Vec<At<TestFile>>,
+    }
+}
+
+file_struct! {
+    /// 来源格式
+    struct SourceFile {
+        /// 格式:csv、tsv、workbook(XLSX/XLS)、xml、json、ndjson
+        format: Word<FormatKind>,
+        /// 文本编码,缺省 auto(自动识别)
+        encoding: Option<Word<Encoding>>,
+        /// csv 的分隔符,一个 ASCII 字符
+        delimiter: Option<At<String>>,
+        /// 表头所在:auto(自动)或 {row: 行号}
+        header: Option<HeaderFile>,
+        /// 工作表名;不写则取所有能找到表头的工作表
+        sheet: Option<String>,
+        /// 记录所在路径,如 /DATA/ROW(XML)或 /data/rows(JSON)
+        record: Option<At<String>>,
+        /// XML 命名空间前缀
+        namespaces: Entries<String>,
+        /// 规则没有提到的列:ignore 忽略、warn 警告(缺省)、reject 退回整个报文
+        on_unknown_column: Option<Word<UnknownColumn>>,
+    }
+}
+
+file_struct! {
+    /// 一条排除
+    struct ExcludeFile {
+        /// 条件:列名 → 值(多个值任一即可;多列须同时满足)
+        when: At<Entries<Several<String>>>,
+        /// 依据的规则编号,如 scope.summary-procedure
+        rule: At<String>,
+    }
+}
+
+file_struct! {
+    /// 一个字段的取值办法。次序:取值 → 去空白 → do → split → code → default → 类型转换 → check
+    struct FieldFile {
+        /// 来源列名(可多个,取第一个非空的);树形来源写路径,如 party/name、@wsh
+        from: Several<At<String>>,
+        /// 由几列连接而成
+        concat: Option<ConcatFile>,
+        /// 固定值
+        r#const: Option<At<String>>,
+        /// 来源为空时的值
+        default: Option<At<String>>,
+        /// 依次执行的操作
+        r#do: Vec<At<OpFile>>,
+        /// 分隔符(其中任一字符都算),先拆开,各自查代码表,再连接
+        split: Option<At<String>>,
+        /// 拆开后重新连接用的文本,缺省 ";"
+        join: Option<At<String>>,
+        /// 代码表名
+        code: Option<At<String>>,
+        /// 代码表查不到时:reject 退回(缺省)、keep 原样保留
+        on_miss: Option<Word<OnMiss>>,
+        /// 金额字段的来源单位:wan 万元(缺省)、yuan 元
+        unit: Option<At<Word<UnitFile>>>,
+        /// 日期写法,用 YYYY MM DD 表示,如 DD/MM/YYYY;不写则自动识别常见写法
+        date: Several<At<String>>,
+        /// 必填(目录已要求必填的不用再写)
+        required: bool,
+        /// 条件必填:字段代码 → 值(多个字段须同时满足)
+        required_when: Option<At<Entries<Several<String>>>>,
+        /// 保留“无”“/”“空”等占位文本,缺省视为空
+        keep_placeholder: bool,
+        /// 对结果的检查
+        check: Several<At<CheckKind>>,
+    }
+}
+
+file_struct! {
+    /// 几列连接
+    struct ConcatFile {
+        /// 列名,按次序
+        from: Vec<At<String>>,
+        /// 连接文本,缺省没有
+        with: Option<String>,
+    }
+}
+
+file_struct! {
+    /// 两个字段的比较;任一为空则不比较
+    struct CheckFile {
+        /// 编号,问题项里显示为 check.<编号>
+        id: At<String>,
+        /// 左边的字段代码
+        left: At<String>,
+        /// 应当成立的关系
+        op: Word<Compare>,
+        /// 右边的字段代码
+        right: At<String>,
+        /// 不成立时的说明
+        message: At<String>,
+        /// 怎样改正
+        fix: Option<String>,
+        /// error 退回(缺省)、warning 只警告
+        severity: Option<Word<SeverityFile>>,
+    }
+}
+
+file_struct! {
+    /// 一个测试
+    struct TestFile {
+        /// 名称
+        name: String,
+        /// 来源行:列名 → 单元格
+        row: Entries<CellFile>,
+        /// 应得的字段值;null 表示应为空
+        expect: Entries<OptText>,
+        /// 转换到现行目录版本后应得的字段值
+        expect_platform: Entries<OptText>,
+        /// 应退回的字段代码或规则编号;写 [] 表示整行应通过全部检查
+        reject: Option<Vec<At<String>>>,
+        /// 应警告的字段代码或规则编号
+        warn: Vec<At<String>>,
+        /// 应识别为撤销
+        withdraw: bool,
+        /// 应排除,写规则编号
+        exclude: Option<At<String>>,
+    }
+}
+
+/// A word of an enum whose names serde knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word<T>(pub(super) T);
+
+impl<T: serde::de::DeserializeOwned> FromNode for Word<T> {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        word(node, reader).map(Self)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Word<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// 查不到代码时怎么办
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnMiss {
+    /// 退回
+    Reject,
+    /// 原样保留
+    Keep,
+}
+
+/// 金额单位
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum UnitFile {
+    /// 万元
+    Wan,
+    /// 元
+    Yuan,
+}
+
+/// 问题的轻重
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SeverityFile {
+    /// 退回
+    Error,
+    /// 警告
+    Warning,
+}
+
+impl From<SeverityFile> for Severity {
+    fn from(severity: SeverityFile) -> Self {
+        match severity {
+            SeverityFile::Error => Self::Error,
+            SeverityFile::Warning => Self::Warning,
+        }
+    }
+}
+
+/// 关系
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+pub(super) enum Compare {
+    /// 小于(日期:早于)
+    #[serde(rename = "<")]
+    Lt,
+    /// 小于或等于
+    #[serde(rename = "<=")]
+    Le,
+    /// 等于
+    #[serde(rename = "=")]
+    Eq,
+    /// 不等于
+    #[serde(rename = "!=")]
+    Ne,
+    /// 大于或等于
+    #[serde(rename = ">=")]
+    Ge,
+    /// 大于(日期:晚于)
+    #[serde(rename = ">")]
+    Gt,
+}
+
+/// `auto` or `{row: 2}`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HeaderFile(pub(super) HeaderSpec);
+
+file_struct! {
+    /// 表头行号,从 1 起
+    struct HeaderRow {
+        /// 行号
+        row: At<u32>,
+    }
+}
+
+impl FromNode for HeaderFile {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.tree {
+            Tree::Text(text) if text == "auto" => Some(Self(HeaderSpec::Auto)),
+            Tree::Map(_) => {
+                let row = HeaderRow::from_node(node, reader)?.row;
+                if row.value == 0 {
+                    reader.error("mapping.value", row.span, "行号从 1 起".into(), None);
+                    return None;
+                }
+                Some(Self(HeaderSpec::Row(row.value)))
+            }
+            Tree::Null | Tree::Text(_) | Tree::List(_) => {
+                let message = "表头应写 auto 或 {row: 行号}".into();
+                reader.error("mapping.value", node.span.clone(), message, None);
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for HeaderFile {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Header".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let row = generator.subschema_for::<HeaderRow>();
+        json_schema!({ "anyOf": [{ "const": "auto", "description": "自动识别" }, row] })
+    }
+}
+
+/// A code table in place, or in a file beside.
+#[derive(Debug, Clone)]
+pub(super) enum CodesFile {
+    /// `{甲: 乙, …}`
+    Inline(Entries<At<String>>),
+    /// `{file: codes/x.csv}`: the only key is `file`.
+    File(At<String>),
+}
+
+impl FromNode for CodesFile {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut entries = Entries::<At<String>>::from_node(node, reader)?;
+        match entries.0.as_slice() {
+            [(key, _)] if key.value == "file" => entries.0.pop().map(|(_, path)| Self::File(path)),
+            _ => Some(Self::Inline(entries)),
+        }
+    }
+}
+
+impl JsonSchema for CodesFile {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Codes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "来源写法 → 目录写法;或 {file: 路径},两列的 CSV 文件",
+            "type": "object",
+            "additionalProperties": { "type": "string" }
+        })
+    }
+}
+
+/// A text, or nothing expected.
+#[derive(Debug, Clone)]
+pub(super) struct OptText(pub(super) Option<String>);
+
+impl FromNode for OptText {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.tree {
+            Tree::Null => Some(Self(None)),
+            _ => String::from_node(node, reader).map(|text| Self(Some(text))),
+        }
+    }
+}
+
+impl JsonSchema for OptText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OptText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean", "null"] })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+/// A cell of a test's row: a text, or `{number: …}`, `{date: …}`, `{damaged: …}`.
+#[derive(Debug, Clone)]
+pub(super) struct CellFile {
+    pub(super) text: String,
+    pub(super) kind: crate::model::CellKind,
+}
+
+const CELL_KINDS: [(&str, crate::model::CellKind); 3] = [
+    ("number", crate::model::CellKind::Number),
+    ("date", crate::model::CellKind::Date),
+    ("damaged", crate::model::CellKind::Damaged),
+];
+
+impl FromNode for CellFile {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.tree {
+            Tree::Null => {
+                Some(Self { text: String::new(), kind: crate::model::CellKind::Absent })
+            }
+            Tree::Map(_) => {
+                let (name, value) = single(node, reader, "单元格")?;
+                let names = CELL_KINDS.map(|(name, _)| name.to_owned());
+                match CELL_KINDS.iter().find(|(known, _)| *known == name.value) {
+                    Some((_, kind)) => {
+                        Some(Self { text: String::from_node(value, reader)?, kind: *kind })
+                    }
+                    None => {
+                        unknown_key(reader, &name, &names);
+                        None
+                    }
+                }
+            }
+            Tree::Text(_) | Tree::List(_) => {
+                let text = String::from_node(node, reader)?;
+                Some(Self { text, kind: crate::model::CellKind::Text })
+            }
+        }
+    }
+}
+
+impl JsonSchema for CellFile {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cell".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = json_schema!({ "type": ["string", "number"] });
+        json_schema!({
+            "description": "文本,或 {number: 数值}、{date: 日期}、{damaged: 乱码文本}",
+            "anyOf": [
+                { "type": ["string", "number", "boolean", "null"] },
+                {
+                    "type": "object", "additionalProperties": false, "maxProperties": 1,
+                    "properties": { "number": text, "date": text, "damaged": text }
+                }
+            ]
+        })
+    }
+}
+
+file_struct! {
+    /// 替换文本(按字面,不是正则)
+    struct Replace {
+        /// 要找的文本
+        find: At<String>,
+        /// 换成的文本,缺省删去
+        with: Option<String>,
+    }
+}
+
+file_struct! {
+    /// 补足位数
+    struct Pad {
+        /// 补到几个字符
+        to: At<u32>,
+        /// 用哪个字符补,缺省 0
+        with: Option<At<String>>,
+        /// 补在 left 左边(缺省)或 right 右边
+        side: Option<Word<Side>>,
+    }
+}
+
+file_struct! {
+    /// 截取,按字符
+    struct Substr {
+        /// 从第几个字符起,从 1 数
+        start: At<u32>,
+        /// 取几个字符,缺省到末尾
+        length: Option<u32>,
+    }
+}
+
+file_struct! {
+    /// 按正则表达式提取;不匹配则该值有误
+    struct Extract {
+        /// 正则表达式
+        pattern: At<String>,
+        /// 取第几个括号,0 为整个匹配;缺省有括号取 1,没有取 0
+        group: Option<At<u32>>,
+    }
+}
+
+/// 哪一边
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Side {
+    /// 左边
+    Left,
+    /// 右边
+    Right,
+}
+
+/// 一个操作
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub(super) enum OpFile {
+    /// 全角字母、数字、标点变半角
+    Halfwidth,
+    /// 字母变大写
+    Upper,
+    /// 去掉文本中所有空白
+    Strip,
+    /// 〔〕【】[]()()等括号统一为〔〕
+    Brackets,
+    /// 替换文本(按字面)
+    Replace(Replace),
+    /// 补足位数
+    Pad(Pad),
+    /// 按字符截取
+    Substr(Substr),
+    /// 按正则表达式提取
+    RegexExtract(Extract),
+}
+
+/// Names of the ops, those without parameters first.
+const PLAIN_OPS: [(&str, OpFile); 4] = [
+    ("halfwidth", OpFile::Halfwidth),
+    ("upper", OpFile::Upper),
+    ("strip", OpFile::Strip),
+    ("brackets", OpFile::Brackets),
+];
+const OPS_WITH_PARAMETERS: [&str; 4] = ["replace", "pad", "substr", "regex-extract"];
+
+impl FromNode for OpFile {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let (name, span, value) = named(node, reader, "操作")?;
+        match (name.as_str(), value) {
+            ("replace", Some(v)) => Replace::from_node(v, reader).map(Self::Replace),
+            ("pad", Some(v)) => Pad::from_node(v, reader).map(Self::Pad),
+            ("substr", Some(v)) => Substr::from_node(v, reader).map(Self::Substr),
+            ("regex-extract", Some(v)) => Extract::from_node(v, reader).map(Self::RegexExtract),
+            (name, value) => {
+                let plain = PLAIN_OPS.iter().find(|(known, _)| *known == name);
+                if let (Some((_, op)), None) = (plain, value) {
+                    return Some(op.clone());
+                }
+                let all = PLAIN_OPS.iter().map(|(n, _)| *n).chain(OPS_WITH_PARAMETERS);
+                unknown_name(reader, "mapping.unknown-op", "操作", name, span, all);
+                None
+            }
+        }
+    }
+}
+
+/// 对结果的检查
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub(super) enum CheckKind {
+    /// 统一社会信用代码(GB 32100)
+    Uscc,
+    /// 公民身份号码(GB 11643)
+    CitizenId,
+    /// 组织机构代码(GB 11714)
+    OrgCode,
+    /// 工商注册号
+    RegNo,
+    /// 整个文本与正则表达式相符
+    Matches(String),
+    /// 只能是这些值
+    OneOf(Vec<String>),
+}
+
+impl FromNode for CheckKind {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let (name, span, value) = named(node, reader, "检查")?;
+        match (name.as_str(), value) {
+            ("uscc", None) => Some(Self::Uscc),
+            ("citizen-id", None) => Some(Self::CitizenId),
+            ("org-code", None) => Some(Self::OrgCode),
+            ("reg-no", None) => Some(Self::RegNo),
+            ("matches", Some(v)) => String::from_node(v, reader).map(Self::Matches),
+            ("one-of", Some(v)) => Vec::from_node(v, reader).map(Self::OneOf),
+            (name, _) => {
+                let all = ["uscc", "citizen-id", "org-code", "reg-no", "matches", "one-of"];
+                unknown_name(reader, "mapping.unknown-check", "检查", name, span, all);
+                None
+            }
+        }
+    }
+}
+
+/// `name` or `{name: parameters}`.
+fn named<'n>(
+    node: &'n Node,
+    reader: &mut Reader<'_>,
+    what: &str,
+) -> Option<(String, Range<usize>, Option<&'n Node>)> {
+    match &node.tree {
+        Tree::Text(name) => Some((name.clone(), node.span.clone(), None)),
+        Tree::Null | Tree::List(_) | Tree::Map(_) => {
+            let (name, value) = single(node, reader, what)?;
+            Some((name.value, name.span, Some(value)))
+        }
+    }
+}
+
+fn single<'n>(
+    node: &'n Node,
+    reader: &mut Reader<'_>,
+    what: &str,
+) -> Option<(At<String>, &'n Node)> {
+    let mut entries = pairs(node, reader)?;
+    if entries.len() != 1 {
+        let message = format!("一个{what}只能有一个键");
+        reader.error("mapping.type", node.span.clone(), message, None);
+        return None;
+    }
+    entries.pop()
+}
+
+fn unknown_name<'c>(
+    reader: &mut Reader<'_>,
+    code: &'static str,
+    what: &str,
+    name: &str,
+    span: Range<usize>,
+    all: impl IntoIterator<Item = &'c str>,
+) {
+    let all: Vec<&str> = all.into_iter().collect();
+    let (message, help) = if all.contains(&name) {
+        let help = if OPS_WITH_PARAMETERS.contains(&name) || ["matches", "one-of"].contains(&name)
+        {
+            format!("应写成 {name}: 参数")
+        } else {
+            format!("只写 {name},不带参数")
+        };
+        (format!("{what}“{name}”的参数不对"), help)
+    } else {
+        let list = all.join("、");
+        let help = nearest(name, all.iter().copied())
+            .map_or_else(|| format!("可用:{list}"), |n| format!("是否想写“{n}”?可用:{list}"));
+        (format!("没有“{name}”这个{what}"), help)
+    };
+    reader.error(code, span, message, Some(help));
+}

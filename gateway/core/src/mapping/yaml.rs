@@ -1,0 +1,216 @@
+//! YAML as a tree that knows where every node stands.
+//!
+//! Reading goes by a tree instead of derived structs because serde stops at the first error, and a
+//! person who mends a mapping wants all of them. Nothing is converted on the way: a plain `01` or
+//! `yes` stays the text that was written.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_saphyr::{Error, Spanned};
+
+use super::read::Reader;
+
+/// A node and the bytes it was written in.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) span: Range<usize>,
+    pub(super) tree: Tree,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub(super) enum Tree {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// A scalar as written.
+    Text(String),
+    List(Vec<Node>),
+    /// Entries in order, repeated keys included.
+    Map(Vec<(Node, Node)>),
+}
+
+impl Node {
+    /// What the node is, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.tree {
+            Tree::Null => "空值",
+            Tree::Text(_) => "文本",
+            Tree::List(_) => "列表",
+            Tree::Map(_) => "键值表",
+        }
+    }
+}
+
+/// Parses a file; syntax errors and folded scalars are told to `reader`.
+pub(super) fn parse(reader: &mut Reader<'_>) -> Option<Node> {
+    let text = reader.text;
+    let mut options = serde_saphyr::Options::default();
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    options.merge_keys = MergeKeyPolicy::AsOrdinary;
+    options.with_snippet = false;
+    match serde_saphyr::from_str_with_options::<Raw>(text, options) {
+        Ok(raw) => Some(resolve(raw, reader)),
+        Err(error) => {
+            let span = error.location().map_or(0..0, |l| bytes(&l.span(), text));
+            reader.error("yaml.syntax", span, syntax(&error), Some(SYNTAX_HELP.to_owned()));
+            None
+        }
+    }
+}
+
+const SYNTAX_HELP: &str = "检查缩进是否一致、冒号后是否有空格、引号和括号是否成对;含有 : # @ 等符号的文本请加引号";
+
+struct Raw(Spanned<RawTree>);
+
+enum RawTree {
+    Null,
+    Text(String),
+    List(Vec<Raw>),
+    Map(Vec<(Raw, Raw)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(Raw)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawTree {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Any)
+    }
+}
+
+struct Any;
+
+impl<'de> Visitor<'de> for Any {
+    type Value = RawTree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML")
+    }
+
+    fn visit_unit<E>(self) -> Result<RawTree, E> {
+        Ok(RawTree::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<RawTree, E> {
+        Ok(RawTree::Null)
+    }
+
+    fn visit_some<D: serde::Deserializer<'de>>(self, d: D) -> Result<RawTree, D::Error> {
+        d.deserialize_any(Any)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<RawTree, E> {
+        Ok(RawTree::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<RawTree, E> {
+        Ok(RawTree::Text(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<RawTree, E> {
+        Ok(RawTree::Text(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<RawTree, E> {
+        Ok(RawTree::Text(value.to_string()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<RawTree, E> {
+        Ok(RawTree::Text(value.to_string()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<RawTree, E> {
+        Ok(RawTree::Text(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<RawTree, E> {
+        Ok(RawTree::Text(value.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawTree, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(RawTree::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawTree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(RawTree::Map(entries))
+    }
+}
+
+/// Gives scalars the text they were written in and finds plain ones that run over lines: there a
+/// badly indented key has been swallowed by the value above it.
+fn resolve(raw: Raw, reader: &mut Reader<'_>) -> Node {
+    let mut span = bytes(&raw.0.defined.span(), reader.text);
+    let tree = match raw.0.value {
+        RawTree::Null => Tree::Null,
+        RawTree::List(items) => {
+            Tree::List(items.into_iter().map(|i| resolve(i, reader)).collect())
+        }
+        RawTree::Map(entries) => Tree::Map(
+            entries.into_iter().map(|(k, v)| (resolve(k, reader), resolve(v, reader))).collect(),
+        ),
+        RawTree::Text(value) => {
+            let source = reader.text.get(span.clone()).unwrap_or("");
+            let written = source.trim_end();
+            span.end = span.start + written.len();
+            let plain = !written.starts_with(['"', '\'', '|', '>', '!', '&', '*']);
+            if plain && written.contains('\n') {
+                reader.error(
+                    "yaml.folded",
+                    span.clone(),
+                    "没有引号的文本跨了行,下面的行被并入了这个值".to_owned(),
+                    Some("下面的行若是新的键,请与上一个键对齐;确是长文本请加引号".to_owned()),
+                );
+            }
+            Tree::Text(if plain && !written.is_empty() && !written.contains('\n') {
+                written.to_owned()
+            } else {
+                value
+            })
+        }
+    };
+    Node { span, tree }
+}
+
+fn bytes(span: &serde_saphyr::Span, text: &str) -> Range<usize> {
+    let size = |n: Option<u64>| n.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let start = size(span.byte_offset()).min(text.len());
+    start..(start + size(span.byte_len())).min(text.len())
+}
+
+/// What is wrong with the YAML itself, in Chinese. The parser's own words are English, so only
+/// what can be told apart by type is told.
+fn syntax(error: &Error) -> String {
+    match error.without_snippet() {
+        Error::Eof { .. } => "文件是空的,或在此处中断",
+        Error::MultipleDocuments { .. } => "一个文件只能有一份映射规则,不能用 --- 分成几份",
+        Error::UnknownAnchor { .. } => "引用了没有定义的锚点(*名称)",
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => "文件过大、嵌套过深或锚点展开过多",
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "锚点引用了自身",
+        Error::QuotingRequired { .. } => "此文本须加引号",
+        Error::InvalidUtf8Input => "文件不是 UTF-8 编码",
+        Error::IndentationError { .. } => "缩进不一致",
+        Error::CannotBorrowTransformedString { .. } | Error::InvalidScalar { .. } => {
+            "此处的值无法读取"
+        }
+        _ => "YAML 语法错误",
+    }
+    .to_owned()
+}

@@ -1,0 +1,402 @@
+//! Running a compiled mapping over rows.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::file::Compare;
+use super::program::{
+    Check, FieldPlan, From, Kind, Program, RecordCheck, RequiredWhen, When, compared,
+};
+use super::{Applied, Mapping, Plan};
+use crate::catalogue::{FieldIx, rules};
+use crate::ident::{CitizenId, Uscc, check_reg_no, org_code_check};
+use crate::model::{
+    CellKind, Columns, Dimension, Draft, Finding, Operation, Row, Severity, Slot, Value,
+};
+use crate::value::{DateError, clean, is_placeholder, parse_amount, parse_date};
+
+pub(super) fn bind<'m>(mapping: &'m Mapping, columns: &Columns) -> Plan<'m> {
+    let program: &Program = &mapping.program;
+    let headings: Vec<String> =
+        columns.names().iter().map(|n| compared(n, program.tree, program.prefixes)).collect();
+    let bound = program
+        .names
+        .iter()
+        .map(|name| {
+            let at = headings.iter().position(|heading| *heading == name.compared)?;
+            u16::try_from(at).ok()
+        })
+        .collect();
+    Plan { mapping, bound, width: columns.len(), hits: vec![false; program.branches.len()] }
+}
+
+impl Plan<'_> {
+    /// Whether the columns have grown since binding.
+    pub fn is_stale(&self, columns: &Columns) -> bool {
+        columns.len() != self.width
+    }
+
+    /// Source columns no field uses.
+    pub fn unknown_columns(&self, columns: &Columns) -> Vec<u16> {
+        let program = &self.mapping.program;
+        let unused = |name: &str| {
+            let name = compared(name, program.tree, program.prefixes);
+            !name.is_empty() && program.names.iter().all(|known| known.compared != name)
+        };
+        let indexed = columns.names().iter().enumerate();
+        indexed.filter(|(_, n)| unused(n)).filter_map(|(ix, _)| u16::try_from(ix).ok()).collect()
+    }
+
+    /// Maps one row. `draft` is cleared first (and made one of the mapping's target if it is of
+    /// another dataset); findings are appended, all of the row at once.
+    pub fn apply(
+        &mut self,
+        row: &Row,
+        draft: &mut Draft,
+        findings: &mut Vec<Finding>,
+    ) -> Applied {
+        let mapping = self.mapping;
+        if Arc::ptr_eq(&draft.dataset, &mapping.target) {
+            draft.clear();
+        } else {
+            *draft = Draft::new(Arc::clone(&mapping.target));
+        }
+        for exclude in &mapping.program.excludes {
+            if self.holds(&exclude.when, row) {
+                self.hit(exclude.branch);
+                findings.push(raise(&exclude.rule, None, "该行不属于报送范围,未予收取"));
+                return Applied::Excluded;
+            }
+        }
+        if let Some((when, branch)) = &mapping.program.withdraw
+            && self.holds(when, row)
+        {
+            self.hit(*branch);
+            draft.operation = Operation::Withdraw;
+        }
+        for field in &mapping.program.fields {
+            let mut slot = Slot::default();
+            self.fill(field, row, &mut slot, findings);
+            if let Some(place) = draft.slots.get_mut(usize::from(field.field.0)) {
+                *place = slot;
+            }
+        }
+        for field in &mapping.program.fields {
+            self.require(field, draft, findings);
+        }
+        for check in &mapping.program.checks {
+            self.compare(check, draft, findings);
+        }
+        Applied::Mapped
+    }
+
+    fn holds(&self, when: &When, row: &Row) -> bool {
+        when.0.iter().all(|(name, values)| {
+            let Some(column) = self.bound.get(*name).copied().flatten() else { return false };
+            let text = clean(row.get(column).text);
+            values.iter().any(|value| **value == *text)
+        })
+    }
+
+    fn hit(&mut self, branch: usize) {
+        if let Some(hit) = self.hits.get_mut(branch) {
+            *hit = true;
+        }
+    }
+
+    fn fill(
+        &mut self,
+        field: &FieldPlan,
+        row: &Row,
+        slot: &mut Slot,
+        findings: &mut Vec<Finding>,
+    ) {
+        let raw = match &field.from {
+            From::Const(value) => {
+                slot.value = Some(value.clone());
+                return;
+            }
+            From::First(names) => self.first(field, names, row, slot),
+            From::Concat(names, with, branch) => self.concat(names, with, *branch, row, slot),
+        };
+        let mut fail = |slot: &mut Slot, rule: &str, what: &dyn std::fmt::Display| {
+            slot.failed = true;
+            let message = format!("{}:{what}", field.name);
+            let mut finding = raise(rule, Some(&field.code), &message);
+            finding.column = slot.column;
+            findings.push(finding);
+        };
+        let Some((text, kind)) = raw else {
+            if let Some((value, branch)) = &field.default {
+                self.hit(*branch);
+                slot.value = Some(value.clone());
+            }
+            return;
+        };
+        if kind == CellKind::Damaged {
+            return fail(slot, "row.damaged", &"有无法解码的字符");
+        }
+        if field.identifier && kind == CellKind::Number && digits_lost(&text) {
+            return fail(slot, "value.digits-lost", &"长号码被存成了数值,末尾数字已丢失");
+        }
+        let mut text = text;
+        for (op, failed) in &field.ops {
+            match op.run(text) {
+                Some(changed) => text = changed,
+                None => {
+                    self.hit(*failed);
+                    return fail(slot, "mapping.pattern", &"内容与映射规则中的提取格式不符");
+                }
+            }
+        }
+        let text = match self.translate(field, text) {
+            Some(text) => text,
+            None => return fail(slot, "mapping.lookup", &"取值不在映射规则的代码表中"),
+        };
+        if text.is_empty() {
+            return;
+        }
+        let mut refused = None;
+        let value = match &field.kind {
+            Kind::Text => Some(Value::Text(text.into_owned())),
+            Kind::Date { patterns, failed } => {
+                let by_pattern = patterns.iter().find_map(|pattern| pattern.parse(&text));
+                let parsed = match by_pattern {
+                    Some(date) => Ok(date),
+                    None if kind == CellKind::Text && !patterns.is_empty() => {
+                        Err(DateError::Unrecognised)
+                    }
+                    None => parse_date(&text, kind),
+                };
+                match parsed {
+                    Ok(date) => Some(Value::Date(date)),
+                    // An empty cell in disguise: left empty, so that "required" is what is told.
+                    Err(DateError::Placeholder) => None,
+                    Err(error) => {
+                        self.hit(*failed);
+                        refused = Some(("value.date", error.to_string()));
+                        None
+                    }
+                }
+            }
+            Kind::Amount { unit, failed } => match parse_amount(&text, *unit) {
+                Ok(amount) => Some(Value::Amount(amount)),
+                Err(error) => {
+                    self.hit(*failed);
+                    refused = Some(("value.amount", error.to_string()));
+                    None
+                }
+            },
+        };
+        if let Some((rule, what)) = refused {
+            return fail(slot, rule, &what);
+        }
+        if let Some(Value::Text(text)) = &value {
+            let complaint = field.checks.iter().find_map(|check| complaint(check, text));
+            if let Some(what) = complaint {
+                self.hit(field.check_failed);
+                return fail(slot, "mapping.check", &what);
+            }
+        }
+        slot.value = value;
+    }
+
+    /// The first source that is not empty.
+    fn first<'r>(
+        &mut self,
+        field: &FieldPlan,
+        names: &[(usize, usize)],
+        row: &'r Row,
+        slot: &mut Slot,
+    ) -> Option<(Cow<'r, str>, CellKind)> {
+        for (name, branch) in names {
+            let Some(column) = self.bound.get(*name).copied().flatten() else { continue };
+            let cell = row.get(column);
+            if cell.kind == CellKind::Absent {
+                continue;
+            }
+            let text = clean(cell.text);
+            if text.is_empty() || (field.drop_placeholder && is_placeholder(&text)) {
+                continue;
+            }
+            self.hit(*branch);
+            slot.column = Some(column);
+            return Some((text, cell.kind));
+        }
+        None
+    }
+
+    /// Every source that is not empty, joined. The slot points at the first.
+    fn concat<'r>(
+        &mut self,
+        names: &[usize],
+        with: &str,
+        branch: usize,
+        row: &'r Row,
+        slot: &mut Slot,
+    ) -> Option<(Cow<'r, str>, CellKind)> {
+        let mut joined = String::new();
+        let mut kind = CellKind::Text;
+        for name in names {
+            let Some(column) = self.bound.get(*name).copied().flatten() else { continue };
+            let cell = row.get(column);
+            let text = clean(cell.text);
+            if text.is_empty() || is_placeholder(&text) {
+                continue;
+            }
+            if slot.column.is_none() {
+                slot.column = Some(column);
+            } else {
+                joined.push_str(with);
+            }
+            if cell.kind == CellKind::Damaged {
+                kind = CellKind::Damaged;
+            }
+            joined.push_str(&text);
+        }
+        slot.column?;
+        self.hit(branch);
+        Some((Cow::Owned(joined), kind))
+    }
+
+    /// Splitting, the code table, joining; `None` if the table does not know a part.
+    fn translate<'t>(&mut self, field: &FieldPlan, text: Cow<'t, str>) -> Option<Cow<'t, str>> {
+        let Some((separators, with)) = &field.split else { return self.look_up(field, text) };
+        let mut joined = String::with_capacity(text.len());
+        for part in text.split(separators.as_slice()) {
+            let part = clean(part);
+            if part.is_empty() {
+                continue;
+            }
+            if !joined.is_empty() {
+                joined.push_str(with);
+            }
+            joined.push_str(&self.look_up(field, part)?);
+        }
+        Some(Cow::Owned(joined))
+    }
+
+    fn look_up<'t>(&mut self, field: &FieldPlan, text: Cow<'t, str>) -> Option<Cow<'t, str>> {
+        let Some(lookup) = &field.lookup else { return Some(text) };
+        match lookup.table.get(&*text) {
+            Some(value) => {
+                self.hit(lookup.hit);
+                Some(Cow::Owned(value.clone()))
+            }
+            None => {
+                self.hit(lookup.miss);
+                lookup.keep_missing.then_some(text)
+            }
+        }
+    }
+
+    fn require(&mut self, field: &FieldPlan, draft: &mut Draft, findings: &mut Vec<Finding>) {
+        let wanted = match &field.required_when {
+            Some(RequiredWhen { when, holds, not }) => {
+                let all = when
+                    .iter()
+                    .all(|(ix, values)| slot_text(draft, *ix).is_some_and(|t| holds_one(&t, values)));
+                self.hit(if all { *holds } else { *not });
+                all
+            }
+            None => false,
+        };
+        let Some(slot) = draft.slots.get_mut(usize::from(field.field.0)) else { return };
+        if slot.value.is_some() || slot.failed || !(wanted || field.required.is_some()) {
+            return;
+        }
+        slot.failed = true;
+        let message = format!("{}:按映射规则必填,来源为空", field.name);
+        findings.push(raise("mapping.required", Some(&field.code), &message));
+        if let Some(branch) = field.required {
+            self.hit(branch);
+        }
+    }
+
+    fn compare(&mut self, check: &RecordCheck, draft: &mut Draft, findings: &mut Vec<Finding>) {
+        let value = |ix: FieldIx| draft.slot(ix).and_then(|slot| slot.value.as_ref());
+        let (Some(left), Some(right)) = (value(check.left), value(check.right)) else { return };
+        let ordering = match (left, right) {
+            (Value::Date(l), Value::Date(r)) => l.cmp(r),
+            (Value::Amount(l), Value::Amount(r)) => l.cmp(r),
+            (Value::Text(l), Value::Text(r)) => l.cmp(r),
+            _ => return,
+        };
+        let holds = match check.op {
+            Compare::Lt => ordering == Ordering::Less,
+            Compare::Le => ordering != Ordering::Greater,
+            Compare::Eq => ordering == Ordering::Equal,
+            Compare::Ne => ordering != Ordering::Equal,
+            Compare::Ge => ordering != Ordering::Less,
+            Compare::Gt => ordering == Ordering::Greater,
+        };
+        self.hit(if holds { check.holds } else { check.broken });
+        if holds {
+            return;
+        }
+        let column = draft.slot(check.left).and_then(|slot| slot.column);
+        if check.severity == Severity::Error
+            && let Some(slot) = draft.slots.get_mut(usize::from(check.left.0))
+        {
+            slot.failed = true;
+        }
+        findings.push(Finding {
+            rule: Cow::Owned(check.rule.clone()),
+            severity: check.severity,
+            dimension: Dimension::Consistency,
+            field: Some(Arc::clone(&check.code)),
+            column,
+            cell: None,
+            message: check.message.clone(),
+            fix: check.fix.clone(),
+        });
+    }
+}
+
+/// A finding by a rule of the registry.
+fn raise(rule: &str, field: Option<&Arc<str>>, message: &str) -> Finding {
+    let known = rules::find(rule);
+    Finding {
+        rule: known.map_or_else(|| Cow::Owned(rule.to_owned()), |known| Cow::Borrowed(known.id)),
+        severity: known.map_or(Severity::Error, |known| known.severity),
+        dimension: known.map_or(Dimension::Conformity, |known| known.dimension),
+        field: field.map(Arc::clone),
+        column: None,
+        cell: None,
+        message: message.to_owned(),
+        fix: known.map_or("请核对来源数据", |known| known.fix).to_owned(),
+    }
+}
+
+/// A workbook keeps 15 digits of a number; more, or an exponent, means that some are gone.
+fn digits_lost(text: &str) -> bool {
+    text.bytes().filter(u8::is_ascii_digit).count() > 15 || text.contains(['e', 'E'])
+}
+
+fn slot_text(draft: &Draft, ix: FieldIx) -> Option<Cow<'_, str>> {
+    match draft.slot(ix)?.value.as_ref()? {
+        Value::Text(text) => Some(Cow::Borrowed(text)),
+        other => Some(Cow::Owned(other.to_string())),
+    }
+}
+
+/// Whether a value, or one of several joined by `;`, is among `values`.
+fn holds_one(text: &str, values: &[String]) -> bool {
+    text.split(';').any(|part| values.iter().any(|value| value == part))
+}
+
+/// What a check has against a text, without quoting it.
+fn complaint(check: &Check, text: &str) -> Option<String> {
+    match check {
+        Check::Uscc => Uscc::parse(text).err().map(|e| e.to_string()),
+        Check::CitizenId => CitizenId::parse(text).err().map(|e| e.to_string()),
+        Check::OrgCode => org_code_check(text).err().map(|e| e.to_string()),
+        Check::RegNo => check_reg_no(text).err().map(|e| e.to_string()),
+        Check::Matches(pattern) => {
+            (!pattern.is_match(text)).then(|| "与映射规则要求的格式不符".to_owned())
+        }
+        Check::OneOf(values) => (!values.iter().any(|value| value == text))
+            .then(|| "不在映射规则允许的取值之中".to_owned()),
+    }
+}

@@ -9,6 +9,7 @@ mod file;
 mod role;
 pub mod rules;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -75,6 +76,35 @@ pub struct CodeSet {
     pub synonyms: BTreeMap<String, String>,
 }
 
+impl CodeSet {
+    /// The value of this set that `text` means; `None` if it means none. Borrowed from the text
+    /// or the set unless a dash had to be put right (`其他:xx` → `其他-xx`).
+    pub fn resolve<'a>(&'a self, text: &'a str) -> Option<Cow<'a, str>> {
+        if self.values.contains_key(text) {
+            return Some(Cow::Borrowed(text));
+        }
+        if let Some(value) = self.synonyms.get(text) {
+            return Some(Cow::Borrowed(value));
+        }
+        let prefix = self.open_prefix.as_deref()?;
+        let word = self.open_word()?;
+        let rest = text.strip_prefix(word)?.trim_start();
+        let free = rest.trim_start_matches(['-', '\u{ff0d}', '—', '–', ':', '\u{ff1a}']);
+        if free.len() == rest.len() || free.trim().is_empty() {
+            return None;
+        }
+        if text.strip_prefix(prefix) == Some(free) {
+            return Some(Cow::Borrowed(text));
+        }
+        Some(Cow::Owned(format!("{prefix}{}", free.trim())))
+    }
+
+    /// The open prefix without its dash: the word that must not stand alone (`其他`).
+    pub fn open_word(&self) -> Option<&str> {
+        self.open_prefix.as_deref().map(|prefix| prefix.trim_end_matches('-'))
+    }
+}
+
 /// Whether a field must be filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -136,7 +166,8 @@ pub struct Dataset {
     /// Fields in catalogue order.
     pub fields: Vec<Field>,
     by_code: HashMap<Arc<str>, FieldIx>,
-    by_role: HashMap<Role, FieldIx>,
+    /// By `Role as usize`.
+    by_role: [Option<FieldIx>; Role::COUNT],
 }
 
 impl Dataset {
@@ -152,7 +183,7 @@ impl Dataset {
 
     /// The field that plays a role.
     pub fn role(&self, role: Role) -> Option<FieldIx> {
-        self.by_role.get(&role).copied()
+        *self.by_role.get(role as usize)?
     }
 
     /// `admin-penalty/2021`.
@@ -191,6 +222,12 @@ impl Catalogue {
         })
     }
 
+    /// The datasets' ids, each once.
+    pub fn ids(&self) -> impl Iterator<Item = &DatasetId> {
+        let mut last = None;
+        self.datasets.keys().map(|(id, _)| id).filter(move |id| last.replace(*id) != Some(*id))
+    }
+
     /// All, in order of dataset and generation.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Dataset>> {
         self.datasets.values()
@@ -213,4 +250,57 @@ pub fn check(draft: &mut Draft, context: &CheckContext, findings: &mut Vec<Findi
 /// The record's natural key; `None` when the draft lacks what a key needs (then a rule has said so).
 pub fn record_key(_draft: &Draft) -> Option<RecordKey> {
     todo!()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The shipped catalogue's files.
+    pub(crate) fn bundle() -> Bundle {
+        macro_rules! files {
+            ($($path:literal),*) => {
+                [$(($path, include_str!(concat!("../../../mappings/", $path)))),*]
+            };
+        }
+        let files = files![
+            "catalogue/code-sets.yaml",
+            "catalogue/admin-licence/2016.yaml",
+            "catalogue/admin-licence/2018.yaml",
+            "catalogue/admin-licence/2021.yaml",
+            "catalogue/admin-penalty/2016.yaml",
+            "catalogue/admin-penalty/2018.yaml",
+            "catalogue/admin-penalty/2021.yaml"
+        ];
+        Bundle(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect())
+    }
+
+    /// The shipped catalogue.
+    pub(crate) fn catalogue() -> Catalogue {
+        Catalogue::load(&bundle()).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    #[test]
+    fn datasets_are_found_by_reference_and_listed_once() {
+        let catalogue = catalogue();
+        let ids: Vec<_> = catalogue.ids().map(DatasetId::as_str).collect();
+        assert_eq!(ids, ["admin-licence", "admin-penalty"]);
+        assert_eq!(catalogue.by_reference("admin-licence/2016").unwrap().title, "行政许可(2016版)");
+        assert!(catalogue.by_reference("admin-licence/2017").is_none());
+    }
+
+    #[test]
+    fn code_sets_resolve_synonyms_and_open_values() {
+        let dataset = catalogue();
+        let dataset = dataset.by_reference("admin-licence/2021").unwrap();
+        let category = dataset.field(dataset.role(Role::LicenceCategory).unwrap()).unwrap();
+        let FieldKind::Code { set, .. } = &category.kind else { panic!("a code field") };
+        assert_eq!(set.resolve("普通").as_deref(), Some("普通"));
+        assert_eq!(set.resolve("一般").as_deref(), Some("普通"));
+        assert_eq!(set.resolve("其他-备案").as_deref(), Some("其他-备案"));
+        assert_eq!(set.resolve("其他\u{ff1a}备案").as_deref(), Some("其他-备案"));
+        for bad in ["其他", "其他-", "其他 - ", "其他备案", "许可", ""] {
+            assert_eq!(set.resolve(bad), None, "{bad}");
+        }
+    }
 }

@@ -93,3 +93,8 @@ pub enum Role {
     /// 备注
     Remark,
 }
+
+impl Role {
+    /// How many roles there are: `role as usize` is below it.
+    pub(super) const COUNT: usize = Self::Remark as usize + 1;
+}

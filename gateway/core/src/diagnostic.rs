@@ -86,9 +86,10 @@ impl Diagnostics {
                 ),
                 None => title.element(Origin::path(&d.file)),
             };
-            let help = d.help.as_deref().map(|help| {
-                annotate_snippets::Level::HELP.with_name("帮助").message(help)
-            });
+            let help = d
+                .help
+                .as_deref()
+                .map(|help| annotate_snippets::Level::HELP.with_name("帮助").message(help));
             shown.push_str(&renderer.render(&[group.elements(help)]));
             shown.push_str("\n\n");
         }

@@ -1,7 +1,14 @@
 //! The mapping language (映射规则): a closed, declarative YAML from an agency's columns to a dataset.
 
+mod codes;
+mod compile;
 mod file;
+mod op;
+mod plan;
+mod program;
 mod read;
+mod skeleton;
+mod testing;
 mod yaml;
 
 use std::sync::Arc;
@@ -10,7 +17,9 @@ use time::Date;
 
 use crate::catalogue::{Catalogue, Dataset};
 use crate::diagnostic::{Bundle, Diagnostics};
-use crate::model::{Columns, Draft, Finding, FormatSpec, MappingId, Row, UnknownColumn};
+use crate::model::{Columns, FormatSpec, MappingId, UnknownColumn};
+
+use read::FromNode as _;
 
 /// A parsed, checked mapping.
 #[derive(Debug, Clone)]
@@ -27,35 +36,51 @@ pub struct Mapping {
     pub on_unknown_column: UnknownColumn,
     /// The mapping file's text, for its digest (the digest rides with every record it made).
     pub text: Arc<str>,
+    program: Arc<program::Program>,
 }
 
 impl Mapping {
     /// Parses and checks a mapping file; reports every error at once. Code tables it names are
     /// read from `bundle`.
     pub fn parse(
-        _path: &str,
-        _text: &str,
-        _catalogue: &Catalogue,
-        _bundle: &Bundle,
+        path: &str,
+        text: &str,
+        catalogue: &Catalogue,
+        bundle: &Bundle,
     ) -> Result<(Self, Diagnostics), Diagnostics> {
-        todo!()
+        let mut reader = read::Reader { path, text, found: Diagnostics::default() };
+        let mapping = yaml::parse(&mut reader)
+            .and_then(|node| file::MappingFile::from_node(&node, &mut reader))
+            .and_then(|file| compile::compile(file, catalogue, bundle, &mut reader));
+        let mut found = reader.found;
+        found.0.sort_by_key(|d| (d.span.start, d.span.end));
+        match mapping {
+            Some(mapping) if !found.has_errors() => Ok((mapping, found)),
+            _ => Err(found),
+        }
     }
 
     /// Binds the mapping to a source's columns.
-    pub fn bind(&self, _columns: &Columns) -> Plan<'_> {
-        todo!()
+    pub fn bind(&self, columns: &Columns) -> Plan<'_> {
+        plan::bind(self, columns)
     }
 
-    /// Runs the tests in the file.
-    pub fn run_tests(&self, _catalogue: &Catalogue, _today: Date) -> TestReport {
-        todo!()
+    /// Runs the tests in the file, as if on `today`.
+    pub fn run_tests(&self, catalogue: &Catalogue, today: Date) -> TestReport {
+        testing::run(self, catalogue, today)
     }
 }
 
 /// A mapping bound to columns.
 #[derive(Debug)]
 pub struct Plan<'m> {
-    _mapping: &'m Mapping,
+    mapping: &'m Mapping,
+    /// The column of each name the mapping uses.
+    bound: Vec<Option<u16>>,
+    /// Columns known when this was bound.
+    width: usize,
+    /// Branches taken so far, for coverage.
+    hits: Vec<bool>,
 }
 
 /// What became of a row.
@@ -66,28 +91,6 @@ pub enum Applied {
     /// An `exclude` matched: the row must not be reported (涉密, 简易程序 …); one finding says so
     /// and the draft is empty.
     Excluded,
-}
-
-impl Plan<'_> {
-    /// Whether the columns have grown since binding.
-    pub fn is_stale(&self, _columns: &Columns) -> bool {
-        todo!()
-    }
-
-    /// Source columns no field uses.
-    pub fn unknown_columns(&self, _columns: &Columns) -> Vec<u16> {
-        todo!()
-    }
-
-    /// Maps one row. `draft` is cleared first; findings are appended.
-    pub fn apply(
-        &mut self,
-        _row: &Row,
-        _draft: &mut Draft,
-        _findings: &mut Vec<Finding>,
-    ) -> Applied {
-        todo!()
-    }
 }
 
 /// What the tests in a mapping file gave.
@@ -114,17 +117,22 @@ pub struct TestOutcome {
     pub failures: Vec<String>,
 }
 
-/// A mapping skeleton for a sample: `(heading, example kind)` in source order.
+/// A mapping skeleton for a sample's headings, in source order: fields in catalogue order with the
+/// heading that fits code, name or alias best; required fields without one and headings without a
+/// field stand as comments. The result parses.
 pub fn skeleton(
-    _id: &MappingId,
-    _target: &Dataset,
-    _format: &FormatSpec,
-    _headings: &[String],
+    id: &MappingId,
+    target: &Dataset,
+    format: &FormatSpec,
+    headings: &[String],
 ) -> String {
-    todo!()
+    skeleton::write(id, target, format, headings)
 }
 
 /// JSON Schema (2020-12) of mapping files, for editors.
 pub fn json_schema() -> serde_json::Value {
-    todo!()
+    schemars::schema_for!(file::MappingFile).to_value()
 }
+
+#[cfg(test)]
+mod tests;

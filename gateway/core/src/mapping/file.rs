@@ -361,9 +361,7 @@ const CELL_KINDS: [(&str, crate::model::CellKind); 3] = [
 impl FromNode for CellFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         match &node.tree {
-            Tree::Null => {
-                Some(Self { text: String::new(), kind: crate::model::CellKind::Absent })
-            }
+            Tree::Null => Some(Self { text: String::new(), kind: crate::model::CellKind::Absent }),
             Tree::Map(_) => {
                 let (name, value) = single(node, reader, "单元格")?;
                 let names = CELL_KINDS.map(|(name, _)| name.to_owned());
@@ -585,8 +583,7 @@ fn unknown_name<'c>(
 ) {
     let all: Vec<&str> = all.into_iter().collect();
     let (message, help) = if all.contains(&name) {
-        let help = if OPS_WITH_PARAMETERS.contains(&name) || ["matches", "one-of"].contains(&name)
-        {
+        let help = if OPS_WITH_PARAMETERS.contains(&name) || ["matches", "one-of"].contains(&name) {
             format!("应写成 {name}: 参数")
         } else {
             format!("只写 {name},不带参数")

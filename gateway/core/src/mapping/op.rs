@@ -180,9 +180,7 @@ fn each_char(text: Cow<'_, str>, change: fn(char) -> char) -> Cow<'_, str> {
 fn halfwidth(c: char) -> char {
     match c {
         '\u{3000}' => ' ',
-        '\u{ff01}'..='\u{ff5e}' => {
-            char::from_u32(u32::from(c) - 0xff01 + 0x21).unwrap_or(c)
-        }
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xff01 + 0x21).unwrap_or(c),
         _ => c,
     }
 }

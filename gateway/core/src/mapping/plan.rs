@@ -50,12 +50,7 @@ impl Plan<'_> {
 
     /// Maps one row. `draft` is cleared first (and made one of the mapping's target if it is of
     /// another dataset); findings are appended, all of the row at once.
-    pub fn apply(
-        &mut self,
-        row: &Row,
-        draft: &mut Draft,
-        findings: &mut Vec<Finding>,
-    ) -> Applied {
+    pub fn apply(&mut self, row: &Row, draft: &mut Draft, findings: &mut Vec<Finding>) -> Applied {
         let mapping = self.mapping;
         if Arc::ptr_eq(&draft.dataset, &mapping.target) {
             draft.clear();
@@ -105,13 +100,7 @@ impl Plan<'_> {
         }
     }
 
-    fn fill(
-        &mut self,
-        field: &FieldPlan,
-        row: &Row,
-        slot: &mut Slot,
-        findings: &mut Vec<Finding>,
-    ) {
+    fn fill(&mut self, field: &FieldPlan, row: &Row, slot: &mut Slot, findings: &mut Vec<Finding>) {
         let raw = match &field.from {
             From::Const(value) => {
                 slot.value = Some(value.clone());
@@ -294,9 +283,9 @@ impl Plan<'_> {
     fn require(&mut self, field: &FieldPlan, draft: &mut Draft, findings: &mut Vec<Finding>) {
         let wanted = match &field.required_when {
             Some(RequiredWhen { when, holds, not }) => {
-                let all = when
-                    .iter()
-                    .all(|(ix, values)| slot_text(draft, *ix).is_some_and(|t| holds_one(&t, values)));
+                let all = when.iter().all(|(ix, values)| {
+                    slot_text(draft, *ix).is_some_and(|t| holds_one(&t, values))
+                });
                 self.hit(if all { *holds } else { *not });
                 all
             }

@@ -252,7 +252,12 @@ pub(super) fn pairs<'n>(
         let Some(key) = At::<String>::from_node(key, reader) else { continue };
         if let Some(first) = seen.get(&key.value) {
             let message = format!("键“{}”重复,第{first}行已有", key.value);
-            reader.error("yaml.duplicate-key", key.span, message, Some("删去或合并其中一处".into()));
+            reader.error(
+                "yaml.duplicate-key",
+                key.span,
+                message,
+                Some("删去或合并其中一处".into()),
+            );
             continue;
         }
         seen.insert(key.value.clone(), position(reader.text, key.span.start).0);
@@ -334,9 +339,8 @@ fn distance(a: &[char], b: &[char]) -> usize {
         let mut row = vec![i + 1; width];
         for (j, y) in b.iter().enumerate() {
             let at = |row: &[usize], ix: usize| row.get(ix).copied().unwrap_or(usize::MAX / 2);
-            let mut best = (at(&last, j) + usize::from(x != y))
-                .min(at(&last, j + 1) + 1)
-                .min(at(&row, j) + 1);
+            let mut best =
+                (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
             let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
             if swapped {
                 best = best.min(at(&before, j - 1) + 1);

@@ -62,7 +62,8 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<Node> {
     }
 }
 
-const SYNTAX_HELP: &str = "检查缩进是否一致、冒号后是否有空格、引号和括号是否成对;含有 : # @ 等符号的文本请加引号";
+const SYNTAX_HELP: &str =
+    "检查缩进是否一致、冒号后是否有空格、引号和括号是否成对;含有 : # @ 等符号的文本请加引号";
 
 struct Raw(Spanned<RawTree>);
 
@@ -157,9 +158,7 @@ fn resolve(raw: Raw, reader: &mut Reader<'_>) -> Node {
     let mut span = bytes(&raw.0.defined.span(), reader.text);
     let tree = match raw.0.value {
         RawTree::Null => Tree::Null,
-        RawTree::List(items) => {
-            Tree::List(items.into_iter().map(|i| resolve(i, reader)).collect())
-        }
+        RawTree::List(items) => Tree::List(items.into_iter().map(|i| resolve(i, reader)).collect()),
         RawTree::Map(entries) => Tree::Map(
             entries.into_iter().map(|(k, v)| (resolve(k, reader), resolve(v, reader))).collect(),
         ),

@@ -1,0 +1,559 @@
+//! From a file that could be read to a mapping that can run: everything that needs the catalogue.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::Mapping;
+use super::codes::{self, Table};
+use super::file::{CheckKind, FieldFile, MappingFile, OnMiss, TestFile, UnitFile};
+use super::op::{DatePattern, Op, pattern};
+use super::program::{
+    Check, Exclude, FieldPlan, From, Kind, Lookup, Name, NameIx, Program, RecordCheck,
+    RequiredWhen, When, compared,
+};
+use super::read::{At, Entries, Reader, Several, nearest};
+use crate::catalogue::{Catalogue, Dataset, Field, FieldIx, FieldKind, Requirement, Role, rules};
+use crate::diagnostic::Bundle;
+use crate::model::{
+    CellKind, Encoding, FormatKind, FormatSpec, HeaderSpec, MappingId, Severity, UnknownColumn,
+    Value,
+};
+use crate::value::{Unit, parse_amount, parse_date};
+
+/// The language version this build reads.
+const VERSION: u32 = 1;
+
+/// Compiles a file. `None` if it names no usable target; else errors are with the reader.
+pub(super) fn compile(
+    file: MappingFile,
+    catalogue: &Catalogue,
+    bundle: &Bundle,
+    reader: &mut Reader<'_>,
+) -> Option<Mapping> {
+    if file.mapping.value != VERSION {
+        let message = format!("映射语言版本应为 {VERSION}");
+        reader.error("mapping.version", file.mapping.span.clone(), message, None);
+    }
+    let id = MappingId::new(&file.id.value);
+    if let Err(error) = &id {
+        reader.error("mapping.id", file.id.span.clone(), error.to_string(), None);
+    }
+    let format = format(&file, reader);
+    let Some(target) = catalogue.by_reference(&file.target.value) else {
+        let known: Vec<String> = catalogue.iter().map(|d| d.reference()).collect();
+        unknown(reader, "mapping.unknown-target", "目录里没有数据集", &file.target, &known);
+        return None;
+    };
+    let tables = codes::load(&file.codes, bundle, reader);
+    let tree = matches!(format.kind, FormatKind::Xml | FormatKind::Json | FormatKind::Ndjson);
+    let prefixes = !format.namespaces.is_empty();
+    let mut compiler = Compiler {
+        reader,
+        dataset: target,
+        tables,
+        used_tables: BTreeSet::new(),
+        program: Program { tree, prefixes, ..Program::default() },
+        names: HashMap::new(),
+        mapped: BTreeSet::new(),
+    };
+    compiler.run(&file);
+    let program = compiler.program;
+    let known_headings = program.names.iter().map(|n| n.compared.clone()).collect();
+    let on_unknown = file.source.on_unknown_column.map_or(UnknownColumn::default(), |w| w.0);
+    Some(Mapping {
+        id: id.ok()?,
+        title: file.title,
+        target: Arc::clone(target),
+        format: FormatSpec { known_headings, ..format },
+        on_unknown_column: on_unknown,
+        text: Arc::from(reader.text),
+        program: Arc::new(program),
+    })
+}
+
+fn format(file: &MappingFile, reader: &mut Reader<'_>) -> FormatSpec {
+    let source = &file.source;
+    let mut spec = FormatSpec::new(source.format.0);
+    spec.encoding = source.encoding.map_or(Encoding::Auto, |w| w.0);
+    spec.header = source.header.map_or(HeaderSpec::Auto, |h| h.0);
+    spec.sheet.clone_from(&source.sheet);
+    spec.record = source.record.as_ref().map(|r| r.value.clone());
+    spec.namespaces =
+        source.namespaces.0.iter().map(|(k, v)| (k.value.clone(), v.clone())).collect();
+    if let Some(delimiter) = &source.delimiter {
+        match delimiter.value.as_bytes() {
+            [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n') => {
+                spec.delimiter = *byte;
+            }
+            _ => reader.error(
+                "mapping.value",
+                delimiter.span.clone(),
+                "分隔符应为一个 ASCII 字符".into(),
+                Some("制表符写成 \"\\t\",或改用 format: tsv".into()),
+            ),
+        }
+    }
+    spec
+}
+
+struct Compiler<'c, 'r> {
+    reader: &'c mut Reader<'r>,
+    dataset: &'c Dataset,
+    tables: HashMap<String, Table>,
+    used_tables: BTreeSet<String>,
+    program: Program,
+    names: HashMap<String, NameIx>,
+    mapped: BTreeSet<FieldIx>,
+}
+
+impl Compiler<'_, '_> {
+    fn run(&mut self, file: &MappingFile) {
+        for exclude in &file.exclude {
+            if rules::find(&exclude.rule.value).is_none() {
+                let known: Vec<String> = rules::RULES.iter().map(|r| r.id.to_owned()).collect();
+                unknown(self.reader, "mapping.unknown-rule", "没有规则", &exclude.rule, &known);
+            }
+            let when = self.when(&exclude.when);
+            let branch = self.program.branch(format!("排除({})", exclude.rule.value));
+            self.program.excludes.push(Exclude { when, rule: exclude.rule.value.clone(), branch });
+        }
+        if let Some(when) = &file.withdraw_when {
+            let when = self.when(when);
+            let branch = self.program.branch("识别为撤销".into());
+            self.program.withdraw = Some((when, branch));
+        }
+        self.mapped =
+            file.fields.0.iter().filter_map(|(c, _)| self.dataset.find(&c.value)).collect();
+        for (code, field) in &file.fields.0 {
+            let Some(ix) = self.field_ix(code) else { continue };
+            let Some(target) = self.dataset.field(ix) else { continue };
+            let plan = self.field(ix, target, code, field);
+            self.program.fields.extend(plan);
+        }
+        self.gaps(file);
+        let mut seen = BTreeSet::new();
+        for check in &file.checks {
+            if !seen.insert(&check.id.value) {
+                let message = format!("检查编号“{}”重复", check.id.value);
+                self.reader.error("mapping.value", check.id.span.clone(), message, None);
+            }
+            self.check(check);
+        }
+        for test in &file.tests {
+            self.test(&test.value);
+        }
+        self.program.tests.clone_from(&file.tests);
+    }
+
+    /// Required fields nobody fills and tables nobody uses.
+    fn gaps(&mut self, file: &MappingFile) {
+        let fields = self.dataset.fields.iter();
+        let missing: Vec<String> = fields
+            .filter(|f| f.requirement == Requirement::Required)
+            .filter(|f| self.dataset.find(&f.code).is_none_or(|ix| !self.mapped.contains(&ix)))
+            .map(|f| format!("{}({})", f.code, f.name))
+            .collect();
+        if !missing.is_empty() {
+            let message = format!("目录必填的字段没有映射:{}", missing.join("、"));
+            let help = "没有这些字段,每一行都会被退回".to_owned();
+            let span = file.target.span.clone();
+            self.reader.warning("mapping.missing-field", span, message, Some(help));
+        }
+        for (name, _) in &file.codes.0 {
+            if !self.used_tables.contains(&name.value) {
+                let message = format!("代码表“{}”没有用到", name.value);
+                self.reader.warning("mapping.unused-codes", name.span.clone(), message, None);
+            }
+        }
+    }
+
+    fn field_ix(&mut self, code: &At<String>) -> Option<FieldIx> {
+        let found = self.dataset.find(&code.value);
+        if found.is_none() {
+            let fields = &self.dataset.fields;
+            let named =
+                fields.iter().find(|f| f.name == code.value || f.aliases.contains(&code.value));
+            match named {
+                Some(field) => {
+                    let message = format!("此处应写字段代码,“{}”是名称", code.value);
+                    let help = format!("请写 {}", field.code);
+                    let span = code.span.clone();
+                    self.reader.error("mapping.unknown-field", span, message, Some(help));
+                }
+                None => {
+                    let known: Vec<String> = fields.iter().map(|f| f.code.to_string()).collect();
+                    let what = format!("{}里没有字段", self.dataset.title);
+                    unknown(self.reader, "mapping.unknown-field", &what, code, &known);
+                }
+            }
+        }
+        found
+    }
+
+    /// A field this mapping fills.
+    fn mapped_field(&mut self, code: &At<String>) -> Option<FieldIx> {
+        let ix = self.field_ix(code)?;
+        if !self.mapped.contains(&ix) {
+            let message = format!("字段{}没有映射", code.value);
+            let help = "请先在 fields 里写它的取值办法".to_owned();
+            self.reader.error("mapping.unmapped-field", code.span.clone(), message, Some(help));
+            return None;
+        }
+        Some(ix)
+    }
+
+    fn name(&mut self, name: &At<String>) -> NameIx {
+        let compared = compared(&name.value, self.program.tree, self.program.prefixes);
+        if compared.is_empty() {
+            let message = "列名不能为空".into();
+            self.reader.error("mapping.value", name.span.clone(), message, None);
+        }
+        if let Some(ix) = self.names.get(&compared) {
+            return *ix;
+        }
+        let ix = self.program.names.len();
+        self.program.names.push(Name { written: name.value.clone(), compared: compared.clone() });
+        self.names.insert(compared, ix);
+        ix
+    }
+
+    fn when(&mut self, when: &At<Entries<Several<String>>>) -> When {
+        if when.value.0.is_empty() || when.value.0.iter().any(|(_, values)| values.0.is_empty()) {
+            let message = "条件不能为空,否则每一行都会符合或都不符合".into();
+            self.reader.error("mapping.value", when.span.clone(), message, None);
+        }
+        let conditions = when.value.0.iter();
+        When(conditions.map(|(name, values)| (self.name(name), values.0.clone())).collect())
+    }
+
+    fn field(
+        &mut self,
+        ix: FieldIx,
+        target: &Field,
+        code: &At<String>,
+        field: &FieldFile,
+    ) -> Option<FieldPlan> {
+        let from = self.from(target, code, field);
+        let table = field.code.as_ref().and_then(|name| self.table(target, name));
+        let label = &target.code;
+        let ops =
+            field.r#do.iter().filter_map(|op| Op::compile(op, self.reader)).collect::<Vec<_>>();
+        let ops = ops
+            .into_iter()
+            .map(|op| {
+                let branch = if op.can_fail() {
+                    self.program.branch(format!("{label}:提取不到"))
+                } else {
+                    usize::MAX
+                };
+                (op, branch)
+            })
+            .collect();
+        let keep_missing = field.on_miss.is_some_and(|w| w.0 == OnMiss::Keep);
+        let lookup = table.map(|table| Lookup {
+            table,
+            keep_missing,
+            hit: self.program.branch(format!("{label}:代码表查到")),
+            miss: self.program.branch(format!("{label}:代码表查不到")),
+        });
+        if field.on_miss.is_some() && field.code.is_none() {
+            self.misplaced(code, "on-miss", "只用于有 code 的字段");
+        }
+        let default = field.default.as_ref().and_then(|text| {
+            let value = self.value(target, text)?;
+            Some((value, self.program.branch(format!("{label}:用缺省值"))))
+        });
+        let kind = self.kind(target, code, field);
+        let separators = self.split(target, code, field);
+        let checks = field.check.0.iter().filter_map(|c| self.compile_check(c)).collect::<Vec<_>>();
+        if !checks.is_empty() && !matches!(kind, Kind::Text) {
+            self.misplaced(code, "check", "只用于文本字段");
+        }
+        let check_failed = if checks.is_empty() {
+            usize::MAX
+        } else {
+            self.program.branch(format!("{label}:检查不通过"))
+        };
+        let required = field.required.then(|| self.program.branch(format!("{label}:必填而为空")));
+        let required_when = field.required_when.as_ref().map(|when| {
+            let conditions = when.value.0.iter();
+            let when = conditions
+                .filter_map(|(c, values)| Some((self.mapped_field(c)?, values.0.clone())))
+                .collect();
+            RequiredWhen {
+                when,
+                holds: self.program.branch(format!("{label}:条件必填,条件成立")),
+                not: self.program.branch(format!("{label}:条件必填,条件不成立")),
+            }
+        });
+        let is_key = matches!(target.role, Some(Role::DocNumber | Role::LicenceNumber));
+        let text = matches!(kind, Kind::Text);
+        let must = target.requirement == Requirement::Required;
+        Some(FieldPlan {
+            field: ix,
+            code: Arc::clone(&target.code),
+            name: target.name.clone(),
+            from: from?,
+            ops,
+            split: separators,
+            lookup,
+            default,
+            kind,
+            // A required text keeps its "无": whether that will do is for the catalogue's rules.
+            drop_placeholder: !field.keep_placeholder && !is_key && !(text && must),
+            identifier: target.role.is_some_and(is_identifier),
+            checks,
+            check_failed,
+            required,
+            required_when,
+        })
+    }
+
+    fn from(&mut self, target: &Field, code: &At<String>, field: &FieldFile) -> Option<From> {
+        let ways = usize::from(!field.from.0.is_empty())
+            + usize::from(field.concat.is_some())
+            + usize::from(field.r#const.is_some());
+        if ways != 1 {
+            let (message, help) = if ways == 0 {
+                (format!("字段{}没有取值来源", code.value), "请写 from、concat 或 const")
+            } else {
+                (format!("字段{}有几种取值来源", code.value), "from、concat、const 只能写一种")
+            };
+            self.reader.error("mapping.no-source", code.span.clone(), message, Some(help.into()));
+            return None;
+        }
+        if let Some(text) = &field.r#const {
+            return self.value(target, text).map(From::Const);
+        }
+        if let Some(concat) = &field.concat {
+            let names = concat.from.iter().map(|name| self.name(name)).collect();
+            let branch = self.program.branch(format!("{}:由几列连接", target.code));
+            return Some(From::Concat(names, concat.with.clone().unwrap_or_default(), branch));
+        }
+        let mut names = Vec::new();
+        for name in &field.from.0 {
+            let ix = self.name(name);
+            if names.iter().any(|(known, _)| *known == ix) {
+                let message = format!("列名“{}”重复", name.value);
+                self.reader.warning("mapping.repeated-name", name.span.clone(), message, None);
+                continue;
+            }
+            let branch = self.program.branch(format!("{}:取自“{}”", target.code, name.value));
+            names.push((ix, branch));
+        }
+        Some(From::First(names))
+    }
+
+    /// A constant or default as a value of the field.
+    fn value(&mut self, target: &Field, text: &At<String>) -> Option<Value> {
+        let parsed = match &target.kind {
+            FieldKind::Date => {
+                parse_date(&text.value, CellKind::Text).map(Value::Date).map_err(|e| e.to_string())
+            }
+            // In 万元, as the catalogue has it; `unit` is about the source.
+            FieldKind::Amount => {
+                parse_amount(&text.value, Unit::Wan).map(Value::Amount).map_err(|e| e.to_string())
+            }
+            FieldKind::Code { set, .. } => {
+                if codes::allows(set, &text.value) {
+                    Ok(Value::Text(text.value.clone()))
+                } else {
+                    codes::not_in_set(self.reader, set, text);
+                    return None;
+                }
+            }
+            FieldKind::Text { .. } => Ok(Value::Text(text.value.clone())),
+        };
+        match parsed {
+            Ok(value) => Some(value),
+            Err(why) => {
+                let message = format!("{}的值{why}", target.name);
+                self.reader.error("mapping.value", text.span.clone(), message, None);
+                None
+            }
+        }
+    }
+
+    fn table(&mut self, target: &Field, name: &At<String>) -> Option<Arc<HashMap<String, String>>> {
+        let Some(table) = self.tables.get(&name.value) else {
+            let known: Vec<String> = self.tables.keys().cloned().collect();
+            unknown(self.reader, "mapping.unknown-codes", "没有代码表", name, &known);
+            return None;
+        };
+        self.used_tables.insert(name.value.clone());
+        if let FieldKind::Code { set, .. } = &target.kind {
+            table.check_against(set, self.reader);
+        }
+        Some(Arc::clone(&table.values))
+    }
+
+    fn kind(&mut self, target: &Field, code: &At<String>, field: &FieldFile) -> Kind {
+        let unit = field.unit.as_ref().map(|unit| unit.value.0);
+        let patterns: Vec<DatePattern> =
+            field.date.0.iter().filter_map(|p| DatePattern::compile(p, self.reader)).collect();
+        if unit.is_some() && target.kind != FieldKind::Amount {
+            self.misplaced(code, "unit", "只用于金额字段");
+        }
+        if !field.date.0.is_empty() && target.kind != FieldKind::Date {
+            self.misplaced(code, "date", "只用于日期字段");
+        }
+        match target.kind {
+            FieldKind::Text { .. } | FieldKind::Code { .. } => Kind::Text,
+            FieldKind::Date => {
+                let failed = self.program.branch(format!("{}:日期有误", target.code));
+                Kind::Date { patterns, failed }
+            }
+            FieldKind::Amount => {
+                let failed = self.program.branch(format!("{}:金额有误", target.code));
+                let unit = if unit == Some(UnitFile::Yuan) { Unit::Yuan } else { Unit::Wan };
+                Kind::Amount { unit, failed }
+            }
+        }
+    }
+
+    fn split(
+        &mut self,
+        target: &Field,
+        code: &At<String>,
+        field: &FieldFile,
+    ) -> Option<(Vec<char>, String)> {
+        let Some(split) = &field.split else {
+            if field.join.is_some() {
+                self.misplaced(code, "join", "要与 split 一起用");
+            }
+            return None;
+        };
+        if split.value.is_empty() {
+            self.misplaced(code, "split", "应写至少一个分隔符");
+        }
+        if matches!(target.kind, FieldKind::Date | FieldKind::Amount) {
+            self.misplaced(code, "split", "只用于文本和代码字段");
+        }
+        let join = field.join.as_ref().map_or(";", |j| &j.value);
+        Some((split.value.chars().collect(), join.to_owned()))
+    }
+
+    fn misplaced(&mut self, code: &At<String>, key: &str, why: &str) {
+        let message = format!("字段{}的 {key} {why}", code.value);
+        self.reader.error("mapping.misplaced", code.span.clone(), message, None);
+    }
+
+    fn compile_check(&mut self, check: &At<CheckKind>) -> Option<Check> {
+        Some(match &check.value {
+            CheckKind::Uscc => Check::Uscc,
+            CheckKind::CitizenId => Check::CitizenId,
+            CheckKind::OrgCode => Check::OrgCode,
+            CheckKind::RegNo => Check::RegNo,
+            CheckKind::OneOf(values) => Check::OneOf(values.clone()),
+            CheckKind::Matches(text) => {
+                let whole = At { value: format!("^(?:{text})$"), span: check.span.clone() };
+                Check::Matches(pattern(&whole, self.reader)?)
+            }
+        })
+    }
+
+    fn check(&mut self, check: &super::file::CheckFile) {
+        let (left, right) = (self.mapped_field(&check.left), self.mapped_field(&check.right));
+        let (Some(left), Some(right)) = (left, right) else { return };
+        let kind = |ix| {
+            self.dataset.field(ix).map(|f| match f.kind {
+                FieldKind::Text { .. } | FieldKind::Code { .. } => "文本",
+                FieldKind::Date => "日期",
+                FieldKind::Amount => "金额",
+            })
+        };
+        let (l, r) = (kind(left).unwrap_or(""), kind(right).unwrap_or(""));
+        if l != r {
+            let message = format!("不能比较:{}是{l},{}是{r}", check.left.value, check.right.value);
+            self.reader.error("mapping.compare", check.right.span.clone(), message, None);
+            return;
+        }
+        let id = &check.id.value;
+        let Some(code) = self.dataset.field(left).map(|f| Arc::clone(&f.code)) else { return };
+        let plan = RecordCheck {
+            rule: format!("check.{id}"),
+            left,
+            op: check.op.0,
+            right,
+            message: check.message.value.clone(),
+            fix: check.fix.clone().unwrap_or_else(|| "请核对这两项".into()),
+            severity: check.severity.map_or(Severity::Error, |s| s.0.into()),
+            code,
+            holds: self.program.branch(format!("check.{id}:成立")),
+            broken: self.program.branch(format!("check.{id}:不成立")),
+        };
+        self.program.checks.push(plan);
+    }
+
+    /// A test names only columns, fields and rules that exist.
+    fn test(&mut self, test: &TestFile) {
+        for (column, _) in &test.row.0 {
+            let name = compared(&column.value, self.program.tree, self.program.prefixes);
+            if !self.names.contains_key(&name) {
+                let known: Vec<String> =
+                    self.program.names.iter().map(|n| n.written.clone()).collect();
+                unknown(
+                    self.reader,
+                    "mapping.unknown-column",
+                    "映射规则没有用到列",
+                    column,
+                    &known,
+                );
+            }
+        }
+        for (code, _) in &test.expect.0 {
+            self.mapped_field(code);
+        }
+        let mentions = test.reject.iter().flatten().chain(&test.warn).chain(&test.exclude);
+        for mention in mentions {
+            let name = mention.value.as_str();
+            let known = self.dataset.find(name).is_some()
+                || rules::find(name).is_some()
+                || self.program.checks.iter().any(|c| c.rule == name);
+            if !known {
+                let mut names: Vec<String> =
+                    self.dataset.fields.iter().map(|f| f.code.to_string()).collect();
+                names.extend(rules::RULES.iter().map(|r| r.id.to_owned()));
+                names.extend(self.program.checks.iter().map(|c| c.rule.clone()));
+                unknown(self.reader, "mapping.unknown-rule", "没有字段或规则", mention, &names);
+            }
+        }
+    }
+}
+
+/// Fields whose digits all count.
+fn is_identifier(role: Role) -> bool {
+    matches!(
+        role,
+        Role::SubjectUscc
+            | Role::SubjectRegNo
+            | Role::SubjectOrgCode
+            | Role::SubjectTaxNo
+            | Role::SubjectInstitutionNo
+            | Role::SubjectSocialNo
+            | Role::SubjectMixedId
+            | Role::LegalRepIdNo
+            | Role::PersonIdNo
+            | Role::DocNumber
+            | Role::LicenceNumber
+            | Role::AgencyCode
+            | Role::SourceCode
+    )
+}
+
+/// Something named that does not exist, with what was probably meant.
+fn unknown(
+    reader: &mut Reader<'_>,
+    code: &'static str,
+    what: &str,
+    name: &At<String>,
+    known: &[String],
+) {
+    let help = match nearest(&name.value, known.iter().map(String::as_str)) {
+        Some(near) => Some(format!("是否想写“{near}”?")),
+        None if known.is_empty() || known.len() > 12 => None,
+        None => Some(format!("现有:{}", known.join("、"))),
+    };
+    let message = format!("{what}“{}”", name.value);
+    reader.error(code, name.span.clone(), message, help);
+}

@@ -96,7 +96,7 @@ impl Op {
     /// The new text; `None` if the operation refuses it.
     pub(super) fn run<'a>(&self, text: Cow<'a, str>) -> Option<Cow<'a, str>> {
         Some(match self {
-            Self::Halfwidth => each_char(text, halfwidth),
+            Self::Halfwidth => each_char(text, |b| matches!(b, 0xe3 | 0xef), halfwidth),
             Self::Upper => {
                 if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_lowercase()) {
                     text
@@ -111,7 +111,7 @@ impl Op {
                     text
                 }
             }
-            Self::Brackets => each_char(text, bracket),
+            Self::Brackets => each_char(text, |b| b"[](){}\xe3\xef".contains(&b), bracket),
             Self::Replace { find, with } => {
                 if text.contains(find.as_str()) {
                     Cow::Owned(text.replace(find.as_str(), with))
@@ -168,12 +168,19 @@ fn one_char(text: &At<String>, reader: &mut Reader<'_>) -> Option<char> {
     }
 }
 
-fn each_char(text: Cow<'_, str>, change: fn(char) -> char) -> Cow<'_, str> {
-    if text.chars().all(|c| change(c) == c) {
-        text
-    } else {
-        Cow::Owned(text.chars().map(change).collect())
+/// Changes characters one by one. `touches` tells from a byte alone whether it may begin or be a
+/// character that changes; most Chinese text has none and is passed on after one quick scan.
+fn each_char(
+    text: Cow<'_, str>,
+    touches: fn(u8) -> bool,
+    change: fn(char) -> char,
+) -> Cow<'_, str> {
+    if !text.bytes().any(touches) || text.chars().all(|c| change(c) == c) {
+        return text;
     }
+    let mut changed = String::with_capacity(text.len());
+    changed.extend(text.chars().map(change));
+    Cow::Owned(changed)
 }
 
 /// Full-width ASCII (FF01–FF5E) and the ideographic space to half-width.

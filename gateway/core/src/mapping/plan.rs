@@ -206,7 +206,7 @@ impl Plan<'_> {
                 continue;
             }
             let text = clean(cell.text);
-            if text.is_empty() || (field.drop_placeholder && is_placeholder(&text)) {
+            if text.is_empty() || (field.drop_placeholder && says_nothing(&text)) {
                 continue;
             }
             self.hit(*branch);
@@ -231,7 +231,7 @@ impl Plan<'_> {
             let Some(column) = self.bound.get(*name).copied().flatten() else { continue };
             let cell = row.get(column);
             let text = clean(cell.text);
-            if text.is_empty() || is_placeholder(&text) {
+            if text.is_empty() || says_nothing(&text) {
                 continue;
             }
             if slot.column.is_none() {
@@ -303,7 +303,7 @@ impl Plan<'_> {
         }
     }
 
-    fn compare(&mut self, check: &RecordCheck, draft: &mut Draft, findings: &mut Vec<Finding>) {
+    fn compare(&mut self, check: &RecordCheck, draft: &Draft, findings: &mut Vec<Finding>) {
         let value = |ix: FieldIx| draft.slot(ix).and_then(|slot| slot.value.as_ref());
         let (Some(left), Some(right)) = (value(check.left), value(check.right)) else { return };
         let ordering = match (left, right) {
@@ -325,11 +325,6 @@ impl Plan<'_> {
             return;
         }
         let column = draft.slot(check.left).and_then(|slot| slot.column);
-        if check.severity == Severity::Error
-            && let Some(slot) = draft.slots.get_mut(usize::from(check.left.0))
-        {
-            slot.failed = true;
-        }
         findings.push(Finding {
             rule: Cow::Owned(check.rule.clone()),
             severity: check.severity,
@@ -356,6 +351,11 @@ fn raise(rule: &str, field: Option<&Arc<str>>, message: &str) -> Finding {
         message: message.to_owned(),
         fix: known.map_or("请核对来源数据", |known| known.fix).to_owned(),
     }
+}
+
+/// [`is_placeholder`], asked only of texts that could be one: no word among them is longer.
+fn says_nothing(text: &str) -> bool {
+    (text.len() <= 24 || !text.starts_with(char::is_alphanumeric)) && is_placeholder(text)
 }
 
 /// A workbook keeps 15 digits of a number; more, or an exponent, means that some are gone.

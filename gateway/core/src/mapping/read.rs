@@ -278,7 +278,10 @@ pub(super) fn word<T: DeserializeOwned>(node: &Node, reader: &mut Reader<'_>) ->
                 |near| format!("是否想写“{near}”?可用:{}", names.join("、")),
             );
             reader.error("mapping.value", node.span.clone(), message, Some(help));
-            None
+            // Told; any word lets the rest of the file be checked.
+            let first: serde::de::value::StrDeserializer<'_, Names> =
+                (*names.first()?).into_deserializer();
+            T::deserialize(first).ok()
         }
     }
 }
@@ -324,9 +327,13 @@ pub(super) fn nearest<'c>(
     let limit = (text.len() / 3).max(1);
     candidates
         .into_iter()
-        .map(|c| (distance(&text, &c.to_lowercase().chars().collect::<Vec<_>>()), c))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
+        .map(|c| {
+            let candidate: Vec<char> = c.to_lowercase().chars().collect();
+            // Of two as near, the one of the same length: `=<` means `<=`, not `<`.
+            ((distance(&text, &candidate), candidate.len().abs_diff(text.len())), c)
+        })
+        .filter(|((distance, _), _)| *distance <= limit)
+        .min_by_key(|(key, _)| *key)
         .map(|(_, c)| c)
 }
 
@@ -368,7 +375,7 @@ macro_rules! file_struct {
                 node: &$crate::mapping::yaml::Node,
                 reader: &mut $crate::mapping::read::Reader<'_>,
             ) -> Option<Self> {
-                let allowed = [$(stringify!($field).replace('_', "-")),*];
+                let allowed = [$($crate::mapping::read::key(stringify!($field))),*];
                 let entries = $crate::mapping::read::pairs(node, reader)?;
                 for (key, _) in &entries {
                     if !allowed.contains(&key.value) {
@@ -376,7 +383,7 @@ macro_rules! file_struct {
                     }
                 }
                 $(let $field = {
-                    let key = stringify!($field).replace('_', "-");
+                    let key = $crate::mapping::read::key(stringify!($field));
                     match entries.iter().find(|(k, _)| k.value == key) {
                         Some((_, value)) => {
                             <$ty as $crate::mapping::read::FromNode>::from_node(value, reader)
@@ -390,12 +397,21 @@ macro_rules! file_struct {
                         }
                     }
                 };)*
-                Some(Self { $($field: $field?,)* })
+                // The error has been told: going on with what is known finds the others.
+                Some(Self { $($field: match $field {
+                    Some(value) => value,
+                    None => <$ty as $crate::mapping::read::FromNode>::absent()?,
+                },)* })
             }
         }
     };
 }
 pub(super) use file_struct;
+
+/// The key of a struct's field.
+pub(super) fn key(field: &str) -> String {
+    field.trim_start_matches("r#").replace('_', "-")
+}
 
 /// A key that must be there is not. Points at the first line of the map only.
 pub(super) fn missing_key(reader: &mut Reader<'_>, node: &Node, key: &str) {

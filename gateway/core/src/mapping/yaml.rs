@@ -10,7 +10,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
-use serde_saphyr::{Error, Spanned};
+use serde_saphyr::{Error, Location, Spanned};
 
 use super::read::Reader;
 
@@ -55,7 +55,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<Node> {
     match serde_saphyr::from_str_with_options::<Raw>(text, options) {
         Ok(raw) => Some(resolve(raw, reader)),
         Err(error) => {
-            let span = error.location().map_or(0..0, |l| bytes(&l.span(), text));
+            let span = error.location().map_or(0..0, |place| within(&place, text));
             reader.error("yaml.syntax", span, syntax(&error), Some(SYNTAX_HELP.to_owned()));
             None
         }
@@ -189,6 +189,19 @@ fn bytes(span: &serde_saphyr::Span, text: &str) -> Range<usize> {
     let size = |n: Option<u64>| n.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     let start = size(span.byte_offset()).min(text.len());
     start..(start + size(span.byte_len())).min(text.len())
+}
+
+/// Where an error is. The scanner gives line and column, not always bytes.
+fn within(place: &Location, text: &str) -> Range<usize> {
+    let span = bytes(&place.span(), text);
+    if !span.is_empty() {
+        return span;
+    }
+    let size = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(0);
+    let start: usize = text.split_inclusive('\n').take(size(place.line())).map(str::len).sum();
+    let line = text.get(start..).unwrap_or("").lines().next().unwrap_or("");
+    let before: usize = line.chars().take(size(place.column())).map(char::len_utf8).sum();
+    start + before..start + before
 }
 
 /// What is wrong with the YAML itself, in Chinese. The parser's own words are English, so only

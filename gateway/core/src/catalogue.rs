@@ -6,6 +6,7 @@
 
 mod convert;
 mod file;
+mod key;
 mod role;
 pub mod rules;
 
@@ -19,9 +20,10 @@ use time::Date;
 
 use crate::deadline::ClockPolicy;
 use crate::diagnostic::{Bundle, Diagnostics};
-use crate::model::{DatasetId, Draft, Finding, RecordKey};
+use crate::model::{DatasetId, Draft, Finding};
 
 pub use convert::convert;
+pub use key::record_key;
 pub use role::Role;
 
 /// A generation of a dataset's standard, named by its year: 2016 (A), 2018 (B), 2021 (C).
@@ -247,14 +249,12 @@ pub fn check(draft: &mut Draft, context: &CheckContext, findings: &mut Vec<Findi
     rules::run(draft, context, findings);
 }
 
-/// The record's natural key; `None` when the draft lacks what a key needs (then a rule has said so).
-pub fn record_key(_draft: &Draft) -> Option<RecordKey> {
-    todo!()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::model::{CellKind, Slot, Value};
+    use crate::value::{Unit, parse_amount, parse_date};
+    use std::sync::LazyLock;
 
     /// The shipped catalogue's files.
     pub(crate) fn bundle() -> Bundle {
@@ -277,7 +277,76 @@ pub(crate) mod tests {
 
     /// The shipped catalogue.
     pub(crate) fn catalogue() -> Catalogue {
-        Catalogue::load(&bundle()).unwrap_or_else(|errors| panic!("{errors}"))
+        static SHIPPED: LazyLock<Catalogue> = LazyLock::new(|| {
+            Catalogue::load(&bundle()).unwrap_or_else(|errors| panic!("{errors}"))
+        });
+        SHIPPED.clone()
+    }
+
+    /// Sets a field by code: dates and amounts are parsed, an empty text empties the slot. The
+    /// column is the field's own index.
+    pub(crate) fn put(draft: &mut Draft, code: &str, text: &str) {
+        let ix = draft.dataset.find(code).unwrap_or_else(|| panic!("no field {code}"));
+        let value = match &draft.dataset.field(ix).unwrap().kind {
+            _ if text.is_empty() => None,
+            FieldKind::Date => Some(Value::Date(parse_date(text, CellKind::Text).unwrap())),
+            FieldKind::Amount => Some(Value::Amount(parse_amount(text, Unit::Wan).unwrap())),
+            _ => Some(Value::Text(text.to_owned())),
+        };
+        draft.slots[usize::from(ix.0)] = Slot { value, column: Some(ix.0), ..Slot::default() };
+    }
+
+    /// A draft with these fields.
+    pub(crate) fn draft(reference: &str, fields: &[(&str, &str)]) -> Draft {
+        let mut draft = Draft::new(Arc::clone(catalogue().by_reference(reference).unwrap()));
+        fields.iter().for_each(|(code, text)| put(&mut draft, code, text));
+        draft
+    }
+
+    /// An invented record of generation 2021 with nothing to say against it.
+    pub(crate) fn sample(reference: &str) -> Draft {
+        let fields: &[(&str, &str)] = match reference {
+            "admin-licence/2021" => &[
+                ("XK_XDR_MC", "天中测试商贸有限公司"),
+                ("XK_XDR_LB", "法人及非法人组织"),
+                ("XK_XDR_SHXYM", "91411702999999904X"),
+                ("XK_FRDB", "张测试"),
+                ("XK_XKWS", "准予许可决定书"),
+                ("XK_WSH", "驿审许〔2026〕7号"),
+                ("XK_XKLB", "普通"),
+                ("XK_NR", "准予从事测试经营"),
+                ("XK_JDRQ", "2026-03-02"),
+                ("XK_YXQZ", "2026-03-02"),
+                ("XK_YXQZI", "2099-12-31"),
+                ("XK_XKJG", "驿城区测试审批局"),
+                ("XK_XKJGDM", "114117009999999049"),
+                ("XK_ZT", "1"),
+                ("XK_LYDW", "驿城区测试审批局"),
+                ("XK_LYDWDM", "114117009999999049"),
+            ],
+            "admin-penalty/2021" => &[
+                ("CF_XDR_MC", "天中测试商贸有限公司"),
+                ("CF_XDR_LB", "法人及非法人组织"),
+                ("CF_XDR_SHXYM", "91411702999999904X"),
+                ("CF_FRDB", "张测试"),
+                ("CF_WSH", "驿城管罚〔2026〕12号"),
+                ("CF_WFXW", "擅自占用城市道路"),
+                ("CF_SY", "占用测试路人行道堆放物料"),
+                ("CF_YJ", "城市道路管理条例第四十二条"),
+                ("CF_CFLB", "警告;罚款"),
+                ("CF_NR", "警告,罚款2000元"),
+                ("CF_NR_FK", "0.2"),
+                ("CF_JDRQ", "2026-03-02"),
+                ("CF_YXQ", "2099-12-31"),
+                ("CF_GSJZQ", "2027-03-02"),
+                ("CF_CFJG", "驿城区测试城管局"),
+                ("CF_CFJGDM", "114117009999999049"),
+                ("CF_SJLY", "驿城区测试城管局"),
+                ("CF_SJLYDM", "114117009999999049"),
+            ],
+            other => panic!("no sample of {other}"),
+        };
+        draft(reference, fields)
     }
 
     #[test]

@@ -1,4 +1,18 @@
 //! The mapping language (映射规则): a closed, declarative YAML from an agency's columns to a dataset.
+//! For its writers it is described in `gateway/docs/formats/mapping.zh.md`.
+//!
+//! ```text
+//! text ─yaml→ nodes with places ─file (read)→ file structs ─compile→ Program ─bind→ Plan ─apply→ Draft
+//! ```
+//!
+//! Reading goes on after every error, so that all are told at once; the keys are named once, in
+//! `file`, from which the reader and the JSON Schema both come. A field's value is made in a fixed
+//! order: source (first that is not empty, or several joined, or a constant) → [`clean`] →
+//! operations → splitting and code table → the catalogue's type → checks. Required fields and
+//! comparisons follow when all fields stand, and not on a withdrawal. A failing value leaves its
+//! slot empty and marked; it never changes another field.
+//!
+//! [`clean`]: crate::value::clean
 
 mod codes;
 mod compile;

@@ -12,7 +12,8 @@ use super::program::{
     RequiredWhen, When, compared,
 };
 use super::read::{At, Entries, Reader, Several, nearest};
-use crate::catalogue::{Catalogue, Dataset, Field, FieldIx, FieldKind, Requirement, Role, rules};
+use crate::catalogue::rules::{self, Rule};
+use crate::catalogue::{Catalogue, Dataset, Field, FieldIx, FieldKind, Requirement, Role};
 use crate::diagnostic::Bundle;
 use crate::model::{
     CellKind, Encoding, FormatKind, FormatSpec, HeaderSpec, MappingId, Severity, UnknownColumn,
@@ -109,13 +110,17 @@ struct Compiler<'c, 'r> {
 impl Compiler<'_, '_> {
     fn run(&mut self, file: &MappingFile) {
         for exclude in &file.exclude {
-            if rules::find(&exclude.rule.value).is_none() {
-                let known: Vec<String> = rules::RULES.iter().map(|r| r.id.to_owned()).collect();
-                unknown(self.reader, "mapping.unknown-rule", "没有规则", &exclude.rule, &known);
-            }
             let when = self.when(&exclude.when);
-            let branch = self.program.branch(format!("排除({})", exclude.rule.value));
-            self.program.excludes.push(Exclude { when, rule: exclude.rule.value.clone(), branch });
+            let in_scope = |rule: &&Rule| rule.id.starts_with("scope.");
+            let Some(rule) = rules::find(&exclude.rule.value).filter(in_scope) else {
+                let known: Vec<String> =
+                    rules::RULES.iter().filter(in_scope).map(|r| r.id.to_owned()).collect();
+                let what = "没有这样的排除规则:";
+                unknown(self.reader, "mapping.unknown-rule", what, &exclude.rule, &known);
+                continue;
+            };
+            let branch = self.program.branch(format!("排除({})", rule.id));
+            self.program.excludes.push(Exclude { when, rule, branch });
         }
         if let Some(when) = &file.withdraw_when {
             let when = self.when(when);

@@ -9,7 +9,8 @@ use super::program::{
     Check, FieldPlan, From, Kind, Program, RecordCheck, RequiredWhen, When, compared,
 };
 use super::{Applied, Mapping, Plan};
-use crate::catalogue::{FieldIx, rules};
+use crate::catalogue::rules::{Rule, raised};
+use crate::catalogue::{FieldIx, Requirement};
 use crate::ident::{CitizenId, Uscc, check_reg_no, org_code_check};
 use crate::model::{
     CellKind, Columns, Dimension, Draft, Finding, Operation, Row, Severity, Slot, Value,
@@ -48,6 +49,28 @@ impl Plan<'_> {
         indexed.filter(|(_, n)| unused(n)).filter_map(|(ix, _)| u16::try_from(ix).ok()).collect()
     }
 
+    /// One finding per field that must be filled, by catalogue or mapping, and has none of its
+    /// columns in the source: every row would be refused. Tree sources name columns as they come,
+    /// so ask after the last row.
+    pub fn missing_columns(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for plan in &self.mapping.program.fields {
+            let Some(field) = self.mapping.target.field(plan.field) else { continue };
+            let must = plan.required.is_some() || field.requirement == Requirement::Required;
+            let names = match &plan.from {
+                From::Const(_) => continue,
+                From::First(names) => names.iter().map(|(name, _)| *name).collect(),
+                From::Concat(names, _, _) => names.clone(),
+            };
+            let bound = |name: &usize| self.bound.get(*name).copied().flatten().is_some();
+            if must && plan.default.is_none() && !names.iter().any(bound) {
+                let message = format!("{}:报文中没有映射规则所列的列", field.name);
+                findings.push(raised::MAPPING_NO_COLUMN.finding(Some(field), None, message));
+            }
+        }
+        findings
+    }
+
     /// Maps one row. `draft` is cleared first (and made one of the mapping's target if it is of
     /// another dataset); findings are appended, all of the row at once.
     pub fn apply(&mut self, row: &Row, draft: &mut Draft, findings: &mut Vec<Finding>) -> Applied {
@@ -60,7 +83,8 @@ impl Plan<'_> {
         for exclude in &mapping.program.excludes {
             if self.holds(&exclude.when, row) {
                 self.hit(exclude.branch);
-                findings.push(raise(&exclude.rule, None, "该行不属于报送范围,未予收取"));
+                let message = "该行不属于报送范围,内容未留存".to_owned();
+                findings.push(exclude.rule.finding(None, None, message));
                 return Applied::Excluded;
             }
         }
@@ -77,11 +101,14 @@ impl Plan<'_> {
                 *place = slot;
             }
         }
-        for field in &mapping.program.fields {
-            self.require(field, draft, findings);
-        }
-        for check in &mapping.program.checks {
-            self.compare(check, draft, findings);
+        // A takedown must not be held up because what it takes down was incomplete or odd.
+        if draft.operation == Operation::Upsert {
+            for field in &mapping.program.fields {
+                self.require(field, draft, findings);
+            }
+            for check in &mapping.program.checks {
+                self.compare(check, draft, findings);
+            }
         }
         Applied::Mapped
     }
@@ -109,12 +136,11 @@ impl Plan<'_> {
             From::First(names) => self.first(field, names, row, slot),
             From::Concat(names, with, branch) => self.concat(names, with, *branch, row, slot),
         };
-        let mut fail = |slot: &mut Slot, rule: &str, what: &dyn std::fmt::Display| {
-            slot.failed = true;
+        let mapping = self.mapping;
+        let mut fail = |slot: &mut Slot, rule: &Rule, what: &dyn std::fmt::Display| {
+            slot.failed = rule.severity == Severity::Error;
             let message = format!("{}:{what}", field.name);
-            let mut finding = raise(rule, Some(&field.code), &message);
-            finding.column = slot.column;
-            findings.push(finding);
+            findings.push(rule.finding(mapping.target.field(field.field), slot.column, message));
         };
         let Some((text, kind)) = raw else {
             if let Some((value, branch)) = &field.default {
@@ -124,10 +150,10 @@ impl Plan<'_> {
             return;
         };
         if kind == CellKind::Damaged {
-            return fail(slot, "row.damaged", &"有无法解码的字符");
+            return fail(slot, &raised::ROW_DAMAGED, &"有无法解码的字符");
         }
         if field.identifier && kind == CellKind::Number && digits_lost(&text) {
-            return fail(slot, "value.digits-lost", &"长号码被存成了数值,末尾数字已丢失");
+            return fail(slot, &raised::VALUE_DIGITS_LOST, &"长号码被存成了数值,末尾数字已丢失");
         }
         let mut text = text;
         for (op, failed) in &field.ops {
@@ -135,13 +161,13 @@ impl Plan<'_> {
                 Some(changed) => text = changed,
                 None => {
                     self.hit(*failed);
-                    return fail(slot, "mapping.pattern", &"内容与映射规则中的提取格式不符");
+                    return fail(slot, &raised::MAPPING_CHECK, &"内容与映射规则中的提取格式不符");
                 }
             }
         }
         let text = match self.translate(field, text) {
             Some(text) => text,
-            None => return fail(slot, "mapping.lookup", &"取值不在映射规则的代码表中"),
+            None => return fail(slot, &raised::MAPPING_LOOKUP, &"取值不在映射规则的代码表中"),
         };
         if text.is_empty() {
             return;
@@ -160,11 +186,14 @@ impl Plan<'_> {
                 };
                 match parsed {
                     Ok(date) => Some(Value::Date(date)),
-                    // An empty cell in disguise: left empty, so that "required" is what is told.
-                    Err(DateError::Placeholder) => None,
+                    // An empty cell in disguise: a warning, and empty it is.
+                    Err(error @ DateError::Placeholder) => {
+                        refused = Some((raised::VALUE_DATE_PLACEHOLDER, error.to_string()));
+                        None
+                    }
                     Err(error) => {
                         self.hit(*failed);
-                        refused = Some(("value.date", error.to_string()));
+                        refused = Some((raised::VALUE_DATE, error.to_string()));
                         None
                     }
                 }
@@ -173,19 +202,19 @@ impl Plan<'_> {
                 Ok(amount) => Some(Value::Amount(amount)),
                 Err(error) => {
                     self.hit(*failed);
-                    refused = Some(("value.amount", error.to_string()));
+                    refused = Some((raised::VALUE_AMOUNT, error.to_string()));
                     None
                 }
             },
         };
         if let Some((rule, what)) = refused {
-            return fail(slot, rule, &what);
+            return fail(slot, &rule, &what);
         }
         if let Some(Value::Text(text)) = &value {
             let complaint = field.checks.iter().find_map(|check| complaint(check, text));
             if let Some(what) = complaint {
                 self.hit(field.check_failed);
-                return fail(slot, "mapping.check", &what);
+                return fail(slot, &raised::MAPPING_CHECK, &what);
             }
         }
         slot.value = value;
@@ -297,7 +326,8 @@ impl Plan<'_> {
         }
         slot.failed = true;
         let message = format!("{}:按映射规则必填,来源为空", field.name);
-        findings.push(raise("mapping.required", Some(&field.code), &message));
+        let target = self.mapping.target.field(field.field);
+        findings.push(raised::MAPPING_REQUIRED.finding(target, None, message));
         if let Some(branch) = field.required {
             self.hit(branch);
         }
@@ -335,21 +365,6 @@ impl Plan<'_> {
             message: check.message.clone(),
             fix: check.fix.clone(),
         });
-    }
-}
-
-/// A finding by a rule of the registry.
-fn raise(rule: &str, field: Option<&Arc<str>>, message: &str) -> Finding {
-    let known = rules::find(rule);
-    Finding {
-        rule: known.map_or_else(|| Cow::Owned(rule.to_owned()), |known| Cow::Borrowed(known.id)),
-        severity: known.map_or(Severity::Error, |known| known.severity),
-        dimension: known.map_or(Dimension::Conformity, |known| known.dimension),
-        field: field.map(Arc::clone),
-        column: None,
-        cell: None,
-        message: message.to_owned(),
-        fix: known.map_or("请核对来源数据", |known| known.fix).to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ use super::file::{Compare, TestFile};
 use super::op::{DatePattern, Op};
 use super::read::At;
 use crate::catalogue::FieldIx;
+use crate::catalogue::rules::Rule;
 use crate::model::{Severity, Value};
 use crate::value::Unit;
 
@@ -55,7 +56,7 @@ pub(super) struct When(pub(super) Vec<(NameIx, Vec<String>)>);
 #[derive(Debug)]
 pub(super) struct Exclude {
     pub(super) when: When,
-    pub(super) rule: String,
+    pub(super) rule: &'static Rule,
     pub(super) branch: Branch,
 }
 

@@ -85,7 +85,7 @@ fn every_op_does_what_its_name_says() {
         assert_eq!(text_through(ops, cell).as_deref(), Ok(wanted), "{ops}");
     }
     for (ops, cell, rule) in [
-        ("do: [{ regex-extract: { pattern: '\\d+' } }]", "无数字", "mapping.pattern"),
+        ("do: [{ regex-extract: { pattern: '\\d+' } }]", "无数字", "mapping.check"),
         ("check: { matches: '[A-Z]+' }", "AB1", "mapping.check"),
         ("check: { one-of: [甲] }", "乙", "mapping.check"),
         ("check: uscc", "123", "mapping.check"),
@@ -207,7 +207,9 @@ fn placeholders_mean_nothing_except_where_they_count() {
             ("截止", "1899-12-31 0:00:00", text),
         ],
     );
-    assert_eq!(findings, []);
+    let rules: Vec<&str> = findings.iter().map(|f| &*f.rule).collect();
+    assert_eq!(rules, ["value.date-placeholder"]);
+    assert_eq!(Verdict::of(&findings), Verdict::Warn);
     assert_eq!(shown(&draft, "CF_WSH").as_deref(), Some("空"));
     assert_eq!(shown(&draft, "CF_FR"), None);
     assert_eq!(shown(&draft, "BZ").as_deref(), Some("无"));
@@ -235,6 +237,34 @@ fn withdrawals_and_record_checks() {
 }
 
 #[test]
+fn excluded_rows_leave_nothing_but_one_finding() {
+    let mapping = mapping(
+        "exclude:\n  - { when: { 程序: [简易, 简易程序], 部门: 公安 }, rule: scope.summary-procedure }\nfields: { CF_SY: { from: 事实 } }\ntests:\n  - { name: 简易, row: { 程序: 简易, 部门: 公安, 事实: 某事 }, exclude: scope.summary-procedure }\n  - { name: 一般, row: { 程序: 简易, 部门: 城管, 事实: 某事 }, expect: { CF_SY: 某事 } }\n",
+    );
+    let text = CellKind::Text;
+    let (applied, draft, findings) = run(
+        &mapping,
+        &[("程序", " 简易程序 ", text), ("部门", "公安", text), ("事实", "某事", text)],
+    );
+    assert_eq!(applied, Applied::Excluded);
+    assert!(draft.slots.iter().all(|slot| slot.value.is_none()));
+    assert_eq!(findings.iter().map(|f| &*f.rule).collect::<Vec<_>>(), ["scope.summary-procedure"]);
+    let report = mapping.run_tests(&catalogue(), date!(2026 - 11 - 23));
+    assert!(report.outcomes.iter().all(|o| o.failures.is_empty()), "{:?}", report.outcomes);
+    assert_eq!((report.uncovered.len(), report.branches_covered), (0, (2, 2)));
+}
+
+#[test]
+fn tests_may_speak_of_conversion_and_catalogue_rules() {
+    let mapping = mapping(
+        "fields: { CF_XDR_MC: { from: 名称 }, CF_JDRQ: { from: 日期 } }\ntests:\n  - { name: 缺, row: { 名称: 某公司, 日期: 2020-01-02 }, reject: [CF_WSH], expect-platform: { CF_JDRQ: 2020-01-02 } }\n  - { name: 应通过, row: { 名称: 某公司 }, reject: [] }\n",
+    );
+    let report = mapping.run_tests(&catalogue(), date!(2026 - 11 - 23));
+    assert_eq!(report.outcomes[0].failures, Vec::<String>::new());
+    assert!(report.outcomes[1].failures.len() > 3, "{:?}", report.outcomes[1].failures);
+}
+
+#[test]
 fn tree_names_are_paths_with_or_without_prefixes() {
     let text = format!(
         "{}fields:\n  CF_XDR_MC: {{ from: party/name }}\n  CF_WSH: {{ from: '@wsh' }}\n",
@@ -257,6 +287,10 @@ fn plans_notice_new_columns_and_know_strangers() {
     let plan = mapping.bind(&columns);
     assert_eq!(plan.unknown_columns(&columns), [1]);
     assert!(!plan.is_stale(&columns));
+    assert_eq!(plan.missing_columns(), []);
+    let empty = Columns::new(Shape::Grid);
+    let missing = mapping.bind(&empty).missing_columns();
+    assert_eq!(missing.iter().map(|f| &*f.rule).collect::<Vec<_>>(), ["mapping.no-column"]);
     columns.push("又一", 2);
     assert!(plan.is_stale(&columns));
 }
@@ -351,6 +385,24 @@ fn syntax_errors_and_folded_scalars_are_told_in_chinese() {
     }
 }
 
+#[test]
+fn the_example_in_the_reference_holds() {
+    let page = include_str!("../../../docs/formats/mapping.zh.md");
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let (mapping, _) = Mapping::parse("m.yaml", example, &catalogue(), &bundle())
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    let report = mapping.run_tests(&catalogue(), date!(2026 - 11 - 23));
+    assert_eq!(report.outcomes.len(), 3);
+    for outcome in &report.outcomes {
+        assert_eq!(outcome.failures, Vec::<String>::new(), "{}", outcome.name);
+    }
+    for op in
+        ["halfwidth", "upper", "strip", "brackets", "replace", "pad", "substr", "regex-extract"]
+    {
+        assert!(page.contains(&format!("| `{op}")), "{op}");
+    }
+}
+
 const TESTED: &str = "\
 codes: { 类: { 罚: 罚款 } }
 withdraw-when: { 状态: 撤销 }
@@ -377,7 +429,7 @@ fn tests_pass_and_tell_what_they_leave_out() {
     }
     assert_eq!(report.outcomes.iter().map(|o| o.line).collect::<Vec<_>>(), [13, 16]);
     assert_eq!(report.fields_covered, (3, 3));
-    assert_eq!(report.branches_covered, (7, 8));
+    assert_eq!(report.branches_covered, (8, 9));
     assert_eq!(report.uncovered, ["CF_XDR_MC:必填而为空"]);
 }
 

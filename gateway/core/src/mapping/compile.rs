@@ -305,7 +305,7 @@ impl Compiler<'_, '_> {
             default,
             kind,
             // A required text keeps its "无": whether that will do is for the catalogue's rules.
-            drop_placeholder: !field.keep_placeholder && !is_key && !(text && must),
+            drop_placeholder: !(field.keep_placeholder || is_key || text && must),
             identifier: target.role.is_some_and(is_identifier),
             checks,
             check_failed,

@@ -324,6 +324,9 @@ pub(super) fn nearest<'c>(
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
     let text: Vec<char> = text.to_lowercase().chars().collect();
+    if text.len() < 2 {
+        return None;
+    }
     let limit = (text.len() / 3).max(1);
     candidates
         .into_iter()
@@ -368,7 +371,7 @@ macro_rules! file_struct {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, schemars::JsonSchema)]
         #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-        pub(super) struct $name { $($(#[doc = $field_doc])* pub(super) $field: $ty,)* }
+        pub(in $crate::mapping) struct $name { $($(#[doc = $field_doc])* pub(in $crate::mapping) $field: $ty,)* }
 
         impl $crate::mapping::read::FromNode for $name {
             fn from_node(
@@ -439,5 +442,7 @@ mod tests {
         }
         assert_eq!(nearest("CF_SJLYDM", candidates), None);
         assert_eq!(nearest("", candidates), None);
+        assert_eq!(nearest("9", ["0", "1"]), None);
+        assert_eq!(nearest("=<", ["<", "<="]), Some("<="));
     }
 }

@@ -359,7 +359,7 @@ tests:
     );
 }
 
-/// Compares what is rendered with a file. `GOLDEN` in the assertion shows the whole new text.
+/// Compares what is rendered with a file; a failure shows the whole new text.
 fn same_as_golden(name: &str, golden: &str, found: &Diagnostics, text: &str) {
     let files = Bundle([("agencies/cg/m.yaml".to_owned(), text.to_owned())].into());
     let shown = found.render(&files, false);

@@ -370,8 +370,22 @@ macro_rules! file_struct {
     ($(#[doc = $doc:literal])* struct $name:ident { $($(#[doc = $field_doc:literal])* $field:ident: $ty:ty,)* }) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, schemars::JsonSchema)]
-        #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+        #[schemars(rename_all = "kebab-case", deny_unknown_fields, transform = Self::only_required)]
         pub(in $crate::mapping) struct $name { $($(#[doc = $field_doc])* pub(in $crate::mapping) $field: $ty,)* }
+
+        impl $name {
+            /// Lists as required in the schema what [`FromNode::absent`] cannot stand in for.
+            fn only_required(schema: &mut schemars::Schema) {
+                let mut required: Vec<String> = Vec::new();
+                $(if <$ty as $crate::mapping::read::FromNode>::absent().is_none() {
+                    required.push($crate::mapping::read::key(stringify!($field)));
+                })*
+                schema.remove("required");
+                if !required.is_empty() {
+                    schema.insert("required".to_owned(), required.into());
+                }
+            }
+        }
 
         impl $crate::mapping::read::FromNode for $name {
             fn from_node(

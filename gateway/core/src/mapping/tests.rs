@@ -193,6 +193,29 @@ fn dates_amounts_and_codes_are_typed_by_the_catalogue() {
 }
 
 #[test]
+fn code_tables_may_stand_in_a_file_beside_the_mapping() {
+    let text = format!(
+        "{HEAD}codes: {{ 类: {{ file: codes/lb.csv }} }}\nfields: {{ CF_CFLB1: {{ from: 类别, code: 类 }} }}\n"
+    );
+    let with = |table: &str| {
+        let mut files = bundle();
+        files.0.insert("agencies/cg/codes/lb.csv".into(), table.into());
+        Mapping::parse("agencies/cg/m.yaml", &text, &catalogue(), &files)
+    };
+    let (mapping, _) = with("\u{feff}# 来源,目录\n罚,罚款\r\n\n警 , 警告\n").unwrap();
+    let (_, draft, _) = run(&mapping, &[("类别", "警", CellKind::Text)]);
+    assert_eq!(shown(&draft, "CF_CFLB1").as_deref(), Some("警告"));
+    let found = with("罚,罚款\n罚,警告\n一列\n外,没有的类别\n").unwrap_err();
+    let codes: Vec<_> = found
+        .0
+        .iter()
+        .filter(|d| d.level == crate::diagnostic::Level::Error)
+        .map(|d| d.code)
+        .collect();
+    assert_eq!(codes, ["mapping.codes-file", "mapping.codes-file", "mapping.code-value"]);
+}
+
+#[test]
 fn placeholders_mean_nothing_except_where_they_count() {
     let mapping = mapping(
         "fields:\n  CF_WSH: { from: 文号 }\n  CF_FR: { from: 法人 }\n  BZ: { from: 备注, keep-placeholder: true }\n  CF_GSJZQ: { from: 截止 }\n",

@@ -19,17 +19,18 @@
 //! amendment is made in the file it amends.
 //!
 //! A year without `notices` is a draft: its days are used, but every answer resting on them is
-//! provisional, as is every answer after a missing year.
+//! provisional, as is every answer after a missing year. The last days of the last covered
+//! December are answered as covered, although the next notice may still move them.
+
+mod file;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
-use serde_saphyr::{Error, Location, Spanned};
-use time::macros::format_description;
 use time::{Date, Month};
 
-use crate::diagnostic::{Bundle, Diagnostic, Diagnostics, Level};
+use crate::diagnostic::{Bundle, Diagnostics};
+use file::{Listed, Reader};
 
 /// The published calendar. Past its coverage every answer is provisional: Monday to Friday is a
 /// guess, and said to be one.
@@ -77,13 +78,7 @@ impl Calendar {
             _ if reader.errors.has_errors() => Err(reader.errors),
             (Some(first), Some(last)) => Ok(Self::build(first, last, &reader.days)),
             _ => {
-                reader.error(
-                    "calendar/",
-                    Location::UNKNOWN,
-                    "calendar.uncovered",
-                    "没有任何一年的节假日安排".to_owned(),
-                    "至少要有一年的文件在 notices 中写明国务院通知",
-                );
+                reader.nothing_covered();
                 Err(reader.errors)
             }
         }
@@ -164,7 +159,10 @@ impl Calendar {
     fn nth(&self, index: i32) -> i32 {
         match usize::try_from(index).map(|i| self.working.get(i)) {
             Ok(Some(day)) => *day,
-            Ok(None) => nth_weekday(weekdays_before(self.end) + (index - count(&self.working))),
+            Ok(None) => {
+                let beyond = index - count(&self.working);
+                nth_weekday(weekdays_before(self.end).saturating_add(beyond))
+            }
             Err(_) => nth_weekday(weekdays_before(self.start) + index),
         }
     }
@@ -196,145 +194,6 @@ fn fnv1a(bytes: impl Iterator<Item = u8>) -> u32 {
     bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct YearFile {
-    year: Spanned<u16>,
-    published: Option<Spanned<String>>,
-    notices: Vec<String>,
-    off: Vec<Holiday>,
-    work: Vec<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Holiday {
-    date: Spanned<String>,
-    /// For the people who read the file; must be there so that a moved day can be told.
-    name: Spanned<String>,
-}
-
-/// A day as a file lists it.
-struct Listed {
-    day: Day,
-    /// The file's path and the line.
-    place: String,
-}
-
-#[derive(Default)]
-struct Reader {
-    /// Each year, and whether its file names a notice.
-    years: BTreeMap<i32, bool>,
-    days: BTreeMap<Date, Listed>,
-    errors: Diagnostics,
-}
-
-impl Reader {
-    fn file(&mut self, path: &str, text: &str) {
-        let file: YearFile = match serde_saphyr::from_str(text) {
-            Ok(file) => file,
-            Err(error) => return self.unreadable(path, &error),
-        };
-        let year = i32::from(file.year.value);
-        if path != format!("calendar/{year}.yaml") {
-            self.error(
-                path,
-                file.year.referenced,
-                "calendar.file-name",
-                format!("year 为{year},与文件名不一致"),
-                "文件名应为<年份>.yaml",
-            );
-        }
-        self.years.insert(year, !file.notices.is_empty());
-        if let Some(published) = &file.published {
-            self.date(path, published);
-        }
-        for Holiday { date, name } in &file.off {
-            if name.value.trim().is_empty() {
-                let (code, message) = ("calendar.name", "节日名称为空".to_owned());
-                self.error(path, name.referenced, code, message, "写明是哪个节日");
-            }
-            self.list(path, year, date, Day::Off);
-        }
-        for date in &file.work {
-            self.list(path, year, date, Day::Working);
-        }
-    }
-
-    fn date(&mut self, path: &str, text: &Spanned<String>) -> Option<Date> {
-        let date = Date::parse(&text.value, format_description!("[year]-[month]-[day]")).ok();
-        if date.is_none() {
-            let message = format!("“{}”不是有效日期", text.value);
-            self.error(path, text.referenced, "calendar.date", message, "写成 2026-01-31 的形式");
-        }
-        date
-    }
-
-    fn list(&mut self, path: &str, year: i32, text: &Spanned<String>, day: Day) {
-        let Some(date) = self.date(path, text) else { return };
-        let december_before = date.year() == year - 1 && date.month() == Month::December;
-        if date.year() != year && !december_before {
-            return self.error(
-                path,
-                text.referenced,
-                "calendar.other-year",
-                format!("{date}不在{year}年通知的范围内"),
-                "只能列当年的日子和上一年12月的日子",
-            );
-        }
-        let place = format!("{path}第{}行", text.referenced.line());
-        match self.days.get(&date) {
-            None => {
-                self.days.insert(date, Listed { day, place });
-            }
-            Some(other) if other.day == day && !other.place.starts_with(path) => {}
-            Some(other) => {
-                let message = match other.day == day {
-                    true => format!("{date}重复,已列于{}", other.place),
-                    false => format!("{date}既是休息日又是工作日,另见{}", other.place),
-                };
-                let (code, help) = ("calendar.conflict", "核对国务院通知,只留一处");
-                self.error(path, text.referenced, code, message, help);
-            }
-        }
-    }
-
-    fn unreadable(&mut self, path: &str, error: &Error) {
-        let keys = "可用的键: year published notices off work,off 的每项有 date name";
-        let (message, help) = match error.without_snippet() {
-            Error::SerdeUnknownField { field, .. } => (format!("不认识的键“{field}”"), keys),
-            Error::SerdeMissingField { field, .. } => (format!("缺少键“{field}”"), keys),
-            Error::DuplicateMappingKey { .. } => ("键重复".to_owned(), keys),
-            other => (format!("不是可读的日历文件({other})"), "对照其他年份的文件改正"),
-        };
-        let place = error.location().unwrap_or(Location::UNKNOWN);
-        self.error(path, place, "calendar.unreadable", message, help);
-    }
-
-    fn error(
-        &mut self,
-        path: &str,
-        place: Location,
-        code: &'static str,
-        message: String,
-        help: &str,
-    ) {
-        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let at = |n: Option<u64>| n.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-        let (start, length) = (at(place.span().byte_offset()), at(place.span().byte_len()));
-        self.errors.0.push(Diagnostic {
-            code,
-            level: Level::Error,
-            file: path.to_owned(),
-            line: small(place.line()),
-            column: small(place.column()),
-            span: start..start + length,
-            message,
-            help: Some(help.to_owned()),
-        });
-    }
-}
-
 /// The product's own calendar, read once.
 #[cfg(test)]
 pub(crate) static PUBLISHED: std::sync::LazyLock<Calendar> =
@@ -362,7 +221,7 @@ fn published() -> Bundle {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use time::macros::date;
+    use time::macros::{date, format_description};
 
     fn bundle(files: &[(&str, &str)]) -> Bundle {
         Bundle(files.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect())
@@ -528,7 +387,9 @@ mod tests {
     fn the_end_of_time_is_no_panic() {
         let calendar = &*PUBLISHED;
         assert_eq!(calendar.add_working_days(Date::MAX, 1), (Date::MAX, true));
-        assert_eq!(calendar.add_working_days(date!(2026 - 01 - 01), u32::MAX), (Date::MAX, true));
+        for n in [u32::MAX, i32::MAX.unsigned_abs(), i32::MAX.unsigned_abs() - 5_000] {
+            assert_eq!(calendar.add_working_days(date!(2026 - 01 - 01), n), (Date::MAX, true));
+        }
         assert_eq!(
             calendar.add_working_days(date!(2026 - 02 - 15), 0),
             (date!(2026 - 02 - 15), false)

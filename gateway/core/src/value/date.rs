@@ -39,6 +39,7 @@ pub const EMPTY_DATE_SENTINELS: &[Date] =
 /// | 年月日 | `2026年11月5日` |
 /// | either of them with a time of day, which is dropped | `2019-5-22 0:00:00` |
 /// | with a zone: the day it is in Asia/Shanghai | `2026-11-04T16:00:00.000Z` |
+/// | a zone without a time (`xs:date`): the day as written | `2026-11-05+08:00` |
 /// | compact, also with a time | `20200316` `20200316093000` |
 /// | milliseconds since 1970, 13 digits | `1793836800000` |
 /// | serial of Excel's 1900 system (`Number` only) | `42473` `42473.5` |
@@ -177,6 +178,10 @@ fn time_of_day(rest: &str) -> Option<Option<Zoned>> {
     if time.is_empty() {
         return rest.trim().is_empty().then_some(None);
     }
+    // An `xs:date` may carry a zone: it names a day, not a moment, so the day stays.
+    if rest.contains([':', 'Z']) && zone_seconds(rest).is_some() {
+        return Some(None);
+    }
     let time = time.strip_prefix("上午").or(time.strip_prefix("下午")).unwrap_or(time).trim_start();
     let (hour, time) = number(time, 1..=2)?;
     let (minute, time) = number(time.strip_prefix(':')?, 1..=2)?;
@@ -268,6 +273,8 @@ mod tests {
             ("2026-11-05T00:30:00+0900", date!(2026 - 11 - 04)),
             ("2026-11-05T11:00:00-05", date!(2026 - 11 - 06)),
             ("2026-12-31T16:00:00Z", date!(2027 - 01 - 01)),
+            ("2026-11-05+08:00", date!(2026 - 11 - 05)),
+            ("2026-11-05Z", date!(2026 - 11 - 05)),
             ("1793836800000", date!(2026 - 11 - 05)),
             ("1793807999999", date!(2026 - 11 - 04)),
             ("1793808000000", date!(2026 - 11 - 05)),
@@ -356,6 +363,7 @@ mod tests {
             "18-7-27",
             "7/27/2018",
             "2018-7-27-1",
+            "2018-7-27-08",
             "2018-7-27x",
             "2018-7-27 25:00",
             "2018-7-27 1:60",

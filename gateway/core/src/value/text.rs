@@ -64,7 +64,7 @@ pub fn is_placeholder(text: &str) -> bool {
         "0000/00/00",
     ];
     let text = text.trim_matches(|c: char| c.is_whitespace() || is_dropped(c));
-    text.chars().all(|c| r"/\-–—_.*·。、，".contains(half_width(c)))
+    text.chars().all(|c| r"/\-–—_.*·…。、,".contains(half_width(c)))
         || WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
 }
 
@@ -121,9 +121,10 @@ mod tests {
 
     #[test]
     fn placeholders_are_told_from_values() {
-        for nothing in
-            ["", " ", "空", " 无", "暂无", "/", "／", "\\", "-", "——", "N/A", "null", "NULL", "***"]
-        {
+        for nothing in [
+            "", " ", "空", " 无", "暂无", "/", "／", "\\", "-", "——", "……", "，", "N/A", "null",
+            "NULL", "***",
+        ] {
             assert!(is_placeholder(nothing), "{nothing:?}");
         }
         assert!(is_placeholder("0000-00-00"));

@@ -56,9 +56,12 @@ impl Signals {
 /// Answers a request once it is known how its commit went.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// Does a request's work; how to answer it, and what went wrong.
+type Run = Box<dyn FnOnce(&mut Tx<'_>) -> (Reply, Option<StoreError>) + Send>;
+
 struct Request {
     bytes: usize,
-    run: Box<dyn FnOnce(&mut Tx<'_>) -> (Reply, Option<StoreError>) + Send>,
+    run: Run,
     /// Answers without having run.
     refuse: Reply,
 }

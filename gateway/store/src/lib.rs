@@ -207,7 +207,7 @@ impl Store {
         filter: &ItemFilter,
         after: Option<(u64, u64)>,
         limit: usize,
-    ) -> Result<(Vec<ItemView>, Option<(u64, u64)>), StoreError> {
+    ) -> Result<ItemPage, StoreError> {
         self.shared.items(filter, after, limit)
     }
 

@@ -20,8 +20,8 @@ use crate::tables::{
     two_numbers, version_key,
 };
 use crate::{
-    ChangeView, ItemFilter, ItemState, ItemView, MessageView, PendingMessage, RecordDigest,
-    RecordView, RowVerdictView, Shared, StatusView, StoreError, TargetCounters,
+    ChangeView, ItemFilter, ItemPage, ItemState, ItemView, MessageView, PendingMessage,
+    RecordDigest, RecordView, RowVerdictView, Shared, StatusView, StoreError, TargetCounters,
 };
 
 impl Shared {
@@ -108,7 +108,7 @@ impl Shared {
         filter: &ItemFilter,
         after: Option<(u64, u64)>,
         limit: usize,
-    ) -> Result<(Vec<ItemView>, Option<(u64, u64)>), StoreError> {
+    ) -> Result<ItemPage, StoreError> {
         let tables = self.snapshot()?;
         let mut streams = Vec::new();
         for target in targets(&tables)?.into_keys() {

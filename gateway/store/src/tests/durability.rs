@@ -101,8 +101,8 @@ fn a_lost_or_foreign_key_refuses_to_open() {
 fn fsck_sees_a_missing_blob_and_a_wrong_counter() {
     let bench = Bench::new();
     let receipt = bench.receive("f-1", &[3; 100_000]);
-    let blob = format!("blobs/{}/{}", &receipt.digest[..2], receipt.digest);
-    std::fs::remove_file(bench.dir.path().join(blob)).unwrap();
+    let blob = bench.store().shared.layout.blob(&receipt.digest);
+    std::fs::remove_file(blob).unwrap();
     bench
         .run(bench.store().shared.committer().unwrap().commit(0, |tx| {
             tx.feed(&feed("f-1")).accepted += 1;

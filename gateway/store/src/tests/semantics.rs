@@ -37,8 +37,8 @@ fn large_bodies_are_files_and_read_back() {
     assert_eq!(bench.bytes(receipt.message), body);
     assert_eq!(bench.bytes(small), edge);
     assert_eq!(std::fs::read_dir(bench.dir.path().join("spool")).unwrap().count(), 0);
-    let blob = format!("blobs/{}/{}", &receipt.digest[..2], receipt.digest);
-    assert!(bench.dir.path().join(blob).is_file());
+    let blob = bench.store().shared.layout.blob(&receipt.digest);
+    assert!(blob.is_file());
     bench.sound();
 }
 

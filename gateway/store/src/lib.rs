@@ -3,21 +3,44 @@
 //! One committer thread owns the write transaction; waiting requests are merged into one batch and
 //! one sync (group commit). Nothing is answered before that sync.
 
+mod commit;
+mod committer;
+mod encode;
+mod fsck;
+mod intake;
 pub mod model;
+mod open;
+mod queue;
+mod read;
+mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use xinqiao_core::deadline::Deadlines;
+use redb::{Builder, Database};
+use tokio::sync::watch;
+use xinqiao_core::fault::{Blame, Classify, Retry};
 use xinqiao_core::model::{AgencyId, FeedId, TargetId, Timestamp};
-use xinqiao_core::schedule::RetryPolicy;
 use xinqiao_core::spi::{Arrival, Clock, ReadSeek, Receipt};
+use xinqiao_crypto::DigestKey;
+
+use crate::committer::{Committer, Signals};
+use crate::open::Layout;
 
 pub use model::*;
 
 /// The store. Cheap to clone; the last clone dropped stops the committer.
-#[derive(Clone)]
-pub struct Store {}
+///
+/// What `pending_changed` and `ready_changed` have told is kept per clone: give each worker its own.
+pub struct Store {
+    shared: Arc<Shared>,
+    seen_received: AtomicU64,
+    seen_ready: AtomicU64,
+}
 
 /// What can go wrong at run time. Implements `Classify`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -57,11 +80,11 @@ impl Store {
     /// The 32-byte secret for keyed record digests lives in `dir/identity.key` (0600, made on
     /// first open, fsynced with its directory).
     pub fn open(
-        _dir: &Path,
-        _options: StoreOptions,
-        _clock: Arc<dyn Clock>,
+        dir: &Path,
+        options: StoreOptions,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        todo!()
+        open::open(dir, &options, clock, |builder: &Builder, path| builder.create(path))
     }
 
     // ---- intake ----
@@ -72,17 +95,17 @@ impl Store {
     /// `duplicate: true` (the cursor is still advanced).
     pub async fn receive(
         &self,
-        _feed: &FeedId,
-        _agency: &AgencyId,
-        _arrival: Arrival,
-        _max_bytes: u64,
+        feed: &FeedId,
+        agency: &AgencyId,
+        arrival: Arrival,
+        max_bytes: u64,
     ) -> Result<Receipt, StoreError> {
-        todo!()
+        self.shared.receive(feed, agency, arrival, max_bytes).await
     }
 
     /// The cursor of a feed.
-    pub fn cursor(&self, _feed: &FeedId) -> Result<Option<Vec<u8>>, StoreError> {
-        todo!()
+    pub fn cursor(&self, feed: &FeedId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.shared.cursor(feed)
     }
 
     // ---- processing (decode → map → validate → commit) ----
@@ -91,28 +114,28 @@ impl Store {
     /// `busy`. Fair: takes one per feed in turn.
     pub fn pending(
         &self,
-        _limit: usize,
-        _busy: &std::collections::BTreeSet<u64>,
+        limit: usize,
+        busy: &std::collections::BTreeSet<u64>,
     ) -> Result<Vec<PendingMessage>, StoreError> {
-        todo!()
+        self.shared.pending(limit, busy)
     }
 
     /// Resolves when a message has been received since the last call (or at once if one is pending).
     pub async fn pending_changed(&self) {
-        todo!()
+        changed(&self.shared.signals.received, &self.seen_received).await;
     }
 
     /// Counts one more attempt to process these messages, durably, BEFORE their payload is touched.
     pub async fn begin_processing(
         &self,
-        _messages: Vec<u64>,
+        messages: Vec<u64>,
     ) -> Result<Vec<PendingMessage>, StoreError> {
-        todo!()
+        self.shared.begin_processing(messages).await
     }
 
     /// The raw bytes of a message.
-    pub fn payload(&self, _message: u64) -> Result<Box<dyn ReadSeek>, StoreError> {
-        todo!()
+    pub fn payload(&self, message: u64) -> Result<Box<dyn ReadSeek>, StoreError> {
+        self.shared.payload(message)
     }
 
     /// Commits the next rows of one or more messages in one transaction: records, versions, queue
@@ -120,9 +143,9 @@ impl Store {
     /// continue at the message's `rows_done` (else `Conflict`). Returns what became of each row.
     pub async fn commit_rows(
         &self,
-        _chunks: Vec<RowChunk>,
+        chunks: Vec<RowChunk>,
     ) -> Result<Vec<ChunkOutcome>, StoreError> {
-        todo!()
+        self.shared.commit_rows(chunks).await
     }
 
     // ---- delivery ----
@@ -131,36 +154,36 @@ impl Store {
     /// (deadline, id), counting the attempt, in one transaction. Empty if nothing is due.
     pub async fn lease(
         &self,
-        _target: &TargetId,
-        _limit: usize,
-        _lease_millis: u64,
+        target: &TargetId,
+        limit: usize,
+        lease_millis: u64,
     ) -> Result<Vec<Leased>, StoreError> {
-        todo!()
+        self.shared.lease(target.clone(), limit, lease_millis).await
     }
 
     /// When `lease` may find something again: the earliest `due_at` waiting, or `None`.
-    pub fn next_due(&self, _target: &TargetId) -> Result<Option<Timestamp>, StoreError> {
-        todo!()
+    pub fn next_due(&self, target: &TargetId) -> Result<Option<Timestamp>, StoreError> {
+        self.shared.next_due(target)
     }
 
     /// Resolves when an item of any target has become ready since the last call.
     pub async fn ready_changed(&self) {
-        todo!()
+        changed(&self.shared.signals.ready, &self.seen_ready).await;
     }
 
     /// Extends leases that are still held.
     pub async fn extend(
         &self,
-        _leases: Vec<LeaseToken>,
-        _lease_millis: u64,
+        leases: Vec<LeaseToken>,
+        lease_millis: u64,
     ) -> Result<(), StoreError> {
-        todo!()
+        self.shared.extend(leases, lease_millis).await
     }
 
     /// Settles leased items in one transaction. A stale token (lease expired and taken again, or
     /// given back) is ignored and reported `false` in its place.
-    pub async fn settle(&self, _settlements: Vec<Settlement>) -> Result<Vec<bool>, StoreError> {
-        todo!()
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, StoreError> {
+        self.shared.settle(settlements).await
     }
 
     // ---- operators ----
@@ -168,12 +191,12 @@ impl Store {
     /// Acts on queue items by id. Every act needs a reason and is kept in the item's history.
     pub async fn act(
         &self,
-        _ids: Vec<u64>,
-        _act: QueueAct,
-        _actor: String,
-        _reason: String,
+        ids: Vec<u64>,
+        act: QueueAct,
+        actor: String,
+        reason: String,
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        todo!()
+        self.shared.act(ids, act, actor, reason).await
     }
 
     // ---- reading (each a short snapshot) ----
@@ -181,74 +204,70 @@ impl Store {
     /// Items matching a filter, in (deadline, id) order, from a cursor; the second value continues.
     pub fn items(
         &self,
-        _filter: &ItemFilter,
-        _after: Option<(u64, u64)>,
-        _limit: usize,
-    ) -> Result<(Vec<ItemView>, Option<(u64, u64)>), StoreError> {
-        todo!()
+        filter: &ItemFilter,
+        after: Option<(u64, u64)>,
+        limit: usize,
+    ) -> Result<ItemPage, StoreError> {
+        self.shared.items(filter, after, limit)
     }
 
     /// One item with its whole history.
-    pub fn item(&self, _id: u64) -> Result<ItemView, StoreError> {
-        todo!()
+    pub fn item(&self, id: u64) -> Result<ItemView, StoreError> {
+        self.shared.item(id)
     }
 
     /// Messages of a feed (newest first), or of all.
     pub fn messages(
         &self,
-        _feed: Option<&FeedId>,
-        _name: Option<&str>,
-        _before: Option<u64>,
-        _limit: usize,
+        feed: Option<&FeedId>,
+        name: Option<&str>,
+        before: Option<u64>,
+        limit: usize,
     ) -> Result<Vec<MessageView>, StoreError> {
-        todo!()
+        self.shared.messages(feed, name, before, limit)
     }
 
     /// One message.
-    pub fn message(&self, _id: u64) -> Result<MessageView, StoreError> {
-        todo!()
+    pub fn message(&self, id: u64) -> Result<MessageView, StoreError> {
+        self.shared.message(id)
     }
 
     /// Row verdicts of a message from row index `from` on, joined with what the targets said.
     pub fn verdicts(
         &self,
-        _message: u64,
-        _from: u64,
-        _limit: usize,
+        message: u64,
+        from: u64,
+        limit: usize,
     ) -> Result<Vec<RowVerdictView>, StoreError> {
-        todo!()
+        self.shared.verdicts(message, from, limit)
     }
 
     /// Counters of every feed, and of the queue.
     pub fn status(&self) -> Result<StatusView, StoreError> {
-        todo!()
+        self.shared.status()
     }
 
     /// A record by its keyed digest, with its versions.
-    pub fn record(&self, _key: &RecordDigest) -> Result<RecordView, StoreError> {
-        todo!()
+    pub fn record(&self, key: &RecordDigest) -> Result<RecordView, StoreError> {
+        self.shared.record(key)
     }
 
     /// The keyed digest of a record's natural key.
-    pub fn record_digest(&self, _key: &xinqiao_core::model::RecordKey) -> RecordDigest {
-        todo!()
+    pub fn record_digest(&self, key: &xinqiao_core::model::RecordKey) -> RecordDigest {
+        self.shared.record_digest(key)
     }
 
     /// Change feed entries after `seq`.
-    pub fn changes(&self, _after: u64, _limit: usize) -> Result<Vec<ChangeView>, StoreError> {
-        todo!()
+    pub fn changes(&self, after: u64, limit: usize) -> Result<Vec<ChangeView>, StoreError> {
+        self.shared.changes(after, limit)
     }
 
     /// Re-derives every index and counter from messages, records and items and compares; every
     /// difference is one line (Chinese). Empty = sound. The store must be idle.
     pub fn fsck(&self) -> Result<Vec<String>, StoreError> {
-        todo!()
+        fsck::check(&self.shared)
     }
 }
-
-/// Unused imports of the contract.
-#[doc(hidden)]
-pub type _Contract = (Deadlines, RetryPolicy);
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -262,4 +281,152 @@ pub enum OpenError {
     /// A newer program wrote it.
     #[error("存储格式版本{0}比本程序新")]
     TooNew(u32),
+}
+
+impl Store {
+    fn of(shared: Arc<Shared>) -> Self {
+        Self { shared, seen_received: AtomicU64::new(0), seen_ready: AtomicU64::new(0) }
+    }
+}
+
+impl Clone for Store {
+    fn clone(&self) -> Self {
+        Self::of(Arc::clone(&self.shared))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.shared.layout.dir).finish_non_exhaustive()
+    }
+}
+
+impl Classify for StoreError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::OutcomeUnknown => "store.outcome-unknown",
+            Self::Busy => "store.busy",
+            Self::DiskFull => "store.disk-full",
+            Self::Corrupt(_) => "store.corrupt",
+            Self::Io(_) => "store.io",
+            Self::TooLarge(_) => "intake.too-large",
+            Self::Body(_) => "intake.body",
+            Self::NotFound => "store.not-found",
+            Self::Conflict(_) => "store.conflict",
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::OutcomeUnknown | Self::Busy | Self::DiskFull | Self::Corrupt(_) | Self::Io(_) => {
+                Blame::Operator
+            }
+            Self::TooLarge(_) | Self::Body(_) => Blame::Agency,
+            Self::NotFound | Self::Conflict(_) => Blame::Operator,
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::OutcomeUnknown | Self::Busy | Self::DiskFull | Self::Io(_) | Self::Body(_) => {
+                Retry::Backoff
+            }
+            Self::Corrupt(_) | Self::TooLarge(_) | Self::NotFound | Self::Conflict(_) => {
+                Retry::Never
+            }
+        }
+    }
+}
+
+impl Classify for OpenError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Locked => "store.locked",
+            Self::Io(_) => "store.open",
+            Self::TooNew(_) => "store.too-new",
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Operator
+    }
+}
+
+/// What all clones share.
+struct Shared {
+    /// `None` only while being dropped.
+    committer: Option<Committer>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    db: Arc<Database>,
+    signals: Arc<Signals>,
+    layout: Layout,
+    key: DigestKey,
+    gauge: Gauge,
+    /// Names spool files.
+    spooled: AtomicU64,
+}
+
+impl Shared {
+    fn committer(&self) -> Result<&Committer, StoreError> {
+        self.committer.as_ref().ok_or(StoreError::OutcomeUnknown)
+    }
+
+    fn record_digest(&self, key: &xinqiao_core::model::RecordKey) -> RecordDigest {
+        short(self.key.digest(key.canonical().as_bytes()))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Closing the channel ends the thread; waiting for it frees the database's lock.
+        self.committer = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Looks at the free space of a disk, at most once a second.
+struct Gauge {
+    reserve: u64,
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Gauge {
+    fn new(reserve: u64) -> Self {
+        Self { reserve, last: Mutex::new(None) }
+    }
+
+    fn check(&self, dir: &Path) -> Result<(), StoreError> {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let full = match *last {
+            Some((at, full)) if at.elapsed() < Duration::from_secs(1) => full,
+            _ => {
+                let disk =
+                    rustix::fs::statvfs(dir).map_err(|error| StoreError::Io(error.to_string()))?;
+                let full = disk.f_bavail.saturating_mul(disk.f_frsize) < self.reserve;
+                *last = Some((Instant::now(), full));
+                full
+            }
+        };
+        if full { Err(StoreError::DiskFull) } else { Ok(()) }
+    }
+}
+
+/// The first 16 bytes of a digest.
+fn short(digest: [u8; 32]) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    short
+}
+
+/// Waits until `signal` differs from what was `seen`.
+async fn changed(signal: &watch::Sender<u64>, seen: &AtomicU64) {
+    let mut signal = signal.subscribe();
+    loop {
+        let now = *signal.borrow_and_update();
+        if seen.swap(now, Ordering::AcqRel) != now || signal.changed().await.is_err() {
+            return;
+        }
+    }
 }

@@ -302,6 +302,9 @@ pub struct ItemView {
     pub history: Vec<ItemEvent>,
 }
 
+/// Items in order, and the cursor that continues after them; `None` at the end.
+pub type ItemPage = (Vec<ItemView>, Option<(u64, u64)>);
+
 /// A message, for people.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MessageView {

@@ -1,0 +1,385 @@
+//! Committing rows: records, versions, queue items, changes, verdicts, progress; one transaction.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+use std::sync::Arc;
+
+use xinqiao_core::deadline::{Deadlines, Milestones};
+use xinqiao_core::model::{AgencyId, FeedId, Finding, Operation, TargetId, Timestamp, Verdict};
+
+use crate::committer::Tx;
+use crate::encode::{
+    ChangeRow, ItemRow, ProgressRow, RecordRow, VerdictRow, VersionMeta, VersionRow,
+    content_digest, encode,
+};
+use crate::intake::{gone, message};
+use crate::queue::{self, refused_change};
+use crate::tables::{Rows as _, Writes as _, id_number, pair, version_key};
+use crate::{
+    ChunkOutcome, ItemState, MessageEnd, NewVersion, PendingMessage, RecordDigest, RowChunk,
+    RowOutcome, Shared, StoreError,
+};
+
+/// A chunk with everything done to it that needs no transaction.
+struct Chunk {
+    message: u64,
+    first: u64,
+    feed: FeedId,
+    agency: AgencyId,
+    received: Timestamp,
+    rows: Vec<Entry_>,
+    finish: Option<MessageEnd>,
+}
+
+struct Entry_ {
+    row: u64,
+    document: Option<String>,
+    findings: Vec<Finding>,
+    version: Option<Version>,
+}
+
+struct Version {
+    record: RecordDigest,
+    dataset: xinqiao_core::model::DatasetId,
+    content: [u8; 8],
+    operation: Operation,
+    deadlines: Deadlines,
+    targets: Arc<[TargetId]>,
+    /// An encoded [`VersionRow`].
+    value: Vec<u8>,
+}
+
+impl Shared {
+    pub(crate) async fn begin_processing(
+        &self,
+        messages: Vec<u64>,
+    ) -> Result<Vec<PendingMessage>, StoreError> {
+        self.committer()?
+            .commit(64 * messages.len(), move |tx| {
+                let mut begun = Vec::with_capacity(messages.len());
+                for id in messages {
+                    let head = message(&tx.tables.message, id)?;
+                    let key = id_number(head.feed.as_str(), id);
+                    let progress: ProgressRow = tx.tables.progress.read(&key)?.ok_or_else(gone)?;
+                    if progress.end.is_some() {
+                        return Err(StoreError::Conflict("报文已处理完"));
+                    }
+                    begun.push((key, id, head, progress));
+                }
+                tx.dirty = true;
+                let mut pending = Vec::with_capacity(begun.len());
+                for (key, id, head, mut progress) in begun {
+                    progress.attempts += 1;
+                    tx.tables.progress.put(&key, &progress)?;
+                    pending.push(crate::read::pending_message(id, head, &progress));
+                }
+                Ok(pending)
+            })
+            .await
+    }
+
+    pub(crate) async fn commit_rows(
+        &self,
+        chunks: Vec<RowChunk>,
+    ) -> Result<Vec<ChunkOutcome>, StoreError> {
+        let heads = self.snapshot()?;
+        let mut prepared = Vec::with_capacity(chunks.len());
+        let mut bytes = 0;
+        for chunk in chunks {
+            let head = message(&heads.message, chunk.message)?;
+            let mut rows = Vec::with_capacity(chunk.rows.len());
+            for row in chunk.rows {
+                let version = row
+                    .record
+                    .map(|new| self.prepare(new, &head.feed, &head.agency, row.document.as_ref()))
+                    .transpose()?;
+                bytes += version.as_ref().map_or(64, |version| version.value.len() + 512);
+                rows.push(Entry_ {
+                    row: row.row,
+                    document: row.document,
+                    findings: row.findings,
+                    version,
+                });
+            }
+            prepared.push(Chunk {
+                message: chunk.message,
+                first: chunk.first,
+                feed: head.feed,
+                agency: head.agency,
+                received: head.received,
+                rows,
+                finish: chunk.finish,
+            });
+        }
+        drop(heads);
+        self.committer()?.commit(bytes, move |tx| commit(tx, prepared)).await
+    }
+
+    fn prepare(
+        &self,
+        new: NewVersion,
+        feed: &FeedId,
+        agency: &AgencyId,
+        document: Option<&String>,
+    ) -> Result<Version, StoreError> {
+        let content = content_digest(new.operation, &new.fields);
+        let value = encode(&VersionRow {
+            feed: feed.clone(),
+            agency: agency.clone(),
+            document: document.cloned(),
+            generation: new.generation,
+            operation: new.operation,
+            mapping: new.mapping,
+            fields: new.fields,
+        })?;
+        Ok(Version {
+            record: self.record_digest(&new.key),
+            dataset: new.key.dataset,
+            content,
+            operation: new.operation,
+            deadlines: new.deadlines,
+            targets: new.targets,
+            value,
+        })
+    }
+}
+
+fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, StoreError> {
+    // Decide first: after this loop nothing can be refused.
+    let mut progress: BTreeMap<u64, ProgressRow> = BTreeMap::new();
+    for chunk in &chunks {
+        let now = match progress.entry(chunk.message) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let key = id_number(chunk.feed.as_str(), chunk.message);
+                new.insert(tx.tables.progress.read(&key)?.ok_or_else(gone)?)
+            }
+        };
+        if now.end.is_some() {
+            return Err(StoreError::Conflict("报文已处理完"));
+        }
+        if now.rows_done != chunk.first {
+            return Err(StoreError::Conflict("行号与已提交的进度不衔接"));
+        }
+        now.rows_done += chunk.rows.len() as u64;
+        now.end = chunk.finish.clone();
+    }
+
+    tx.dirty = true;
+    let mut outcomes = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        let Some(now) = progress.get_mut(&chunk.message) else { continue };
+        let mut rows = Vec::with_capacity(chunk.rows.len());
+        let mut verdicts = Vec::with_capacity(chunk.rows.len());
+        let feed = chunk.feed;
+        for entry in chunk.rows {
+            let place = Place {
+                feed: &feed,
+                agency: &chunk.agency,
+                document: entry.document.as_ref(),
+                message: chunk.message,
+                row: entry.row,
+                received: chunk.received,
+            };
+            let (outcome, record) = match entry.version {
+                None => (RowOutcome::Rejected, None),
+                Some(version) => {
+                    let digest = version.record;
+                    let (outcome, number) = apply(tx, version, &place)?;
+                    (outcome, Some((digest, number)))
+                }
+            };
+            let verdict = VerdictRow {
+                row: entry.row,
+                document: entry.document,
+                findings: entry.findings,
+                outcome,
+                record,
+            };
+            tally(tx, &feed, &verdict, &mut now.rows);
+            rows.push(outcome);
+            verdicts.push(verdict);
+        }
+        if !verdicts.is_empty() {
+            tx.tables.verdict.put(&pair(chunk.message, chunk.first), &verdicts)?;
+        }
+        if let Some(end) = &chunk.finish {
+            let failed = u64::from(end.error.is_some());
+            let counters = tx.feed(&feed);
+            counters.pending_messages = counters.pending_messages.saturating_sub(1);
+            counters.failed_messages += failed;
+            tx.tables.pending.delete(&id_number(feed.as_str(), chunk.message))?;
+        }
+        tx.tables.progress.put(&id_number(feed.as_str(), chunk.message), now)?;
+        outcomes.push(ChunkOutcome { rows });
+    }
+    Ok(outcomes)
+}
+
+fn tally(tx: &mut Tx<'_>, feed: &FeedId, row: &VerdictRow, rows: &mut [u64; 3]) {
+    let verdict = row.verdict();
+    let [accepted, warned, rejected] = rows;
+    let counters = tx.feed(feed);
+    count_row(counters, row);
+    match verdict {
+        Verdict::Accept => *accepted += 1,
+        Verdict::Warn => *warned += 1,
+        Verdict::Reject => *rejected += 1,
+    }
+}
+
+/// Counts one row verdict into its feed's counters.
+pub(crate) fn count_row(counters: &mut crate::FeedCounters, row: &VerdictRow) {
+    counters.rows += 1;
+    match row.verdict() {
+        Verdict::Accept => {}
+        Verdict::Warn => counters.warned += 1,
+        Verdict::Reject => counters.rejected += 1,
+    }
+    match row.outcome {
+        RowOutcome::Rejected => {}
+        RowOutcome::Duplicate | RowOutcome::Stale => counters.repeated += 1,
+        RowOutcome::New { .. } | RowOutcome::Correction { .. } => counters.committed += 1,
+    }
+}
+
+/// Where a version comes from.
+struct Place<'a> {
+    feed: &'a FeedId,
+    agency: &'a AgencyId,
+    document: Option<&'a String>,
+    message: u64,
+    row: u64,
+    received: Timestamp,
+}
+
+/// Applies one version; what became of it, and which version of its record it is or equals.
+fn apply(
+    tx: &mut Tx<'_>,
+    new: Version,
+    place: &Place<'_>,
+) -> Result<(RowOutcome, u32), StoreError> {
+    let known: Option<RecordRow> = tx.tables.record.read(&new.record)?;
+    let first = known.is_none();
+    let mut record = known.unwrap_or_else(|| RecordRow {
+        dataset: new.dataset.clone(),
+        feed: place.feed.clone(),
+        withdrawn: false,
+        deadlines: new.deadlines,
+        milestones: Milestones {
+            received: Some(place.received),
+            committed: Some(tx.now),
+            ..Milestones::default()
+        },
+        versions: Vec::new(),
+        items: Vec::new(),
+        refused_items: 0,
+        late: None,
+    });
+    let same = record.versions.iter().rposition(|version| version.content == new.content);
+    if let Some(index) = same {
+        let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        let current = number == record.version();
+        return Ok((if current { RowOutcome::Duplicate } else { RowOutcome::Stale }, number));
+    }
+
+    record.versions.push(VersionMeta {
+        content: new.content,
+        message: place.message,
+        row: place.row,
+        received: place.received,
+    });
+    record.withdrawn = new.operation == Operation::Withdraw;
+    record.milestones.received = record.milestones.received.min(Some(place.received));
+    let number = record.version();
+    tx.tables.version.put_raw(&version_key(&new.record, number), &new.value)?;
+    tx.state.meta.seq += 1;
+    let seq = tx.state.meta.seq;
+    let change = ChangeRow { record: new.record, version: number, operation: new.operation };
+    tx.tables.change.put(&seq.to_be_bytes(), &change)?;
+
+    for (_, id) in record.items.clone() {
+        supersede(tx, &mut record, id, number, place)?;
+    }
+    for target in new.targets.iter() {
+        if record.items.iter().all(|(known, _)| known != target) {
+            let id = enqueue(tx, &new.record, &record, target, number, place)?;
+            record.items.push((target.clone(), id));
+        }
+    }
+    tx.tables.record.put(&new.record, &record)?;
+    if first {
+        tx.state.meta.records += 1;
+        Ok((RowOutcome::New { seq }, number))
+    } else {
+        Ok((RowOutcome::Correction { seq, version: number }, number))
+    }
+}
+
+fn enqueue(
+    tx: &mut Tx<'_>,
+    digest: &RecordDigest,
+    record: &RecordRow,
+    target: &TargetId,
+    version: u32,
+    place: &Place<'_>,
+) -> Result<u64, StoreError> {
+    let id = tx.state.meta.next_item;
+    tx.state.meta.next_item += 1;
+    let item = ItemRow {
+        record: *digest,
+        target: target.clone(),
+        dataset: record.dataset.clone(),
+        state: ItemState::Ready,
+        version,
+        feed: place.feed.clone(),
+        agency: place.agency.clone(),
+        document: place.document.cloned(),
+        newest: version,
+        deadline: Timestamp::end_of_day(record.deadlines.earlier()),
+        attempts: 0,
+        retried: 0,
+        fence: 0,
+        due_at: None,
+        accepted: None,
+        refusals: Vec::new(),
+        last_error: None,
+        history: Vec::new(),
+    };
+    queue::insert(tx, id, &item)?;
+    Ok(id)
+}
+
+/// Lets a newer version take the place of the one the item carries. A leased item takes it over
+/// when it is settled, so that versions never overtake each other.
+fn supersede(
+    tx: &mut Tx<'_>,
+    record: &mut RecordRow,
+    id: u64,
+    version: u32,
+    place: &Place<'_>,
+) -> Result<(), StoreError> {
+    let mut item = queue::item(tx, id)?;
+    item.newest = version;
+    let was = item.state;
+    if was != ItemState::Leased {
+        item.version = version;
+        item.feed = place.feed.clone();
+        item.agency = place.agency.clone();
+        item.document = place.document.cloned();
+    }
+    let to = match was {
+        ItemState::Ready | ItemState::Waiting | ItemState::Leased | ItemState::Held => was,
+        // What the target took must be put right or taken down there; what it never got stays away.
+        ItemState::Dropped if item.accepted.is_none() => was,
+        ItemState::Done | ItemState::Refused | ItemState::Dead | ItemState::Dropped => {
+            item.attempts = 0;
+            item.last_error = None;
+            item.note(tx.now, "corrected", "");
+            ItemState::Ready
+        }
+    };
+    let due = item.due_at;
+    queue::move_to(tx, id, &mut item, to, due)?;
+    refused_change(tx, record, was, to);
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! The committer: one thread, one write transaction at a time, many requests a commit.
+//!
+//! There is no timer. While one commit syncs, the next batch gathers in the channel by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use redb::{Database, Durability};
+use tokio::sync::{oneshot, watch};
+use xinqiao_core::model::{FeedId, TargetId, Timestamp};
+use xinqiao_core::spi::Clock;
+
+use crate::encode::Meta;
+use crate::tables::{Tables, Writes as _, engine};
+use crate::{FeedCounters, ItemState, StoreError};
+
+/// Requests that may wait.
+const WAITING: usize = 4_096;
+/// Requests and bytes in one commit.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Where requests are handed in.
+pub(crate) struct Committer {
+    requests: SyncSender<Request>,
+    signals: Arc<Signals>,
+}
+
+/// What the committer tells everybody.
+pub(crate) struct Signals {
+    /// A commit failed: nothing is answered any more.
+    pub failed: AtomicBool,
+    /// Grows when messages have been received.
+    pub received: watch::Sender<u64>,
+    /// Grows when items have become ready.
+    pub ready: watch::Sender<u64>,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Self {
+        // Handles have seen 0, so the first wait of each ends at once: it may find work left over.
+        Self {
+            failed: AtomicBool::new(false),
+            received: watch::Sender::new(1),
+            ready: watch::Sender::new(1),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) { Err(StoreError::OutcomeUnknown) } else { Ok(()) }
+    }
+}
+
+/// Answers a request once it is known how its commit went.
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Does a request's work; how to answer it, and what went wrong.
+type Run = Box<dyn FnOnce(&mut Tx<'_>) -> (Reply, Option<StoreError>) + Send>;
+
+struct Request {
+    bytes: usize,
+    run: Run,
+    /// Answers without having run.
+    refuse: Reply,
+}
+
+/// What the committer keeps in memory between commits.
+#[derive(Default)]
+pub(crate) struct State {
+    pub meta: Meta,
+    pub feeds: BTreeMap<FeedId, FeedCounters>,
+    pub targets: BTreeMap<TargetId, BTreeMap<ItemState, u64>>,
+    /// Leases held and until when. A restart ends them all.
+    pub leases: BTreeMap<TargetId, BTreeMap<u64, Timestamp>>,
+}
+
+/// The write transaction as a request sees it: decide first, write after.
+pub(crate) struct Tx<'t> {
+    pub tables: Tables<'t>,
+    pub state: &'t mut State,
+    pub now: Timestamp,
+    /// Something was written. Set before the first write of a request.
+    pub dirty: bool,
+    pub received: bool,
+    pub ready: bool,
+    feeds: BTreeSet<FeedId>,
+    targets: BTreeSet<TargetId>,
+}
+
+impl Tx<'_> {
+    /// A feed's counters, to be changed; written once at the end of the batch.
+    pub(crate) fn feed(&mut self, feed: &FeedId) -> &mut FeedCounters {
+        self.dirty = true;
+        self.feeds.insert(feed.clone());
+        self.state.feeds.entry(feed.clone()).or_default()
+    }
+
+    /// Moves one item of a target's counts.
+    pub(crate) fn count(&mut self, target: &TargetId, from: Option<ItemState>, to: ItemState) {
+        self.targets.insert(target.clone());
+        let counts = self.state.targets.entry(target.clone()).or_default();
+        if let Some(left) = from.and_then(|state| counts.get_mut(&state)) {
+            *left = left.saturating_sub(1);
+        }
+        *counts.entry(to).or_default() += 1;
+    }
+
+    /// Writes what is written once a batch.
+    pub(crate) fn finish(&mut self) -> Result<(), StoreError> {
+        for feed in std::mem::take(&mut self.feeds) {
+            let counters = self.state.feeds.get(&feed).cloned().unwrap_or_default();
+            self.tables.feed.put(feed.as_str().as_bytes(), &counters)?;
+        }
+        for target in std::mem::take(&mut self.targets) {
+            let counts = self.state.targets.get(&target).cloned().unwrap_or_default();
+            self.tables.target.put(target.as_str().as_bytes(), &counts)?;
+        }
+        self.tables.meta.put(b"positions", &self.state.meta)
+    }
+}
+
+/// Runs `work` in one durable transaction of its own: what opening a store needs.
+pub(crate) fn transact<T>(
+    db: &Database,
+    quick_repair: bool,
+    state: &mut State,
+    now: Timestamp,
+    work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let write = begin(db, quick_repair)?;
+    let mut tx = Tx::new(Tables::open(&write)?, state, now);
+    let done = work(&mut tx)?;
+    tx.finish()?;
+    drop(tx);
+    write.commit().map_err(engine)?;
+    Ok(done)
+}
+
+impl<'t> Tx<'t> {
+    fn new(tables: Tables<'t>, state: &'t mut State, now: Timestamp) -> Self {
+        Self {
+            tables,
+            state,
+            now,
+            dirty: false,
+            received: false,
+            ready: false,
+            feeds: BTreeSet::new(),
+            targets: BTreeSet::new(),
+        }
+    }
+}
+
+impl Committer {
+    /// Starts the thread. It ends when the committer is dropped, or when a commit fails.
+    pub(crate) fn start(
+        db: Arc<Database>,
+        quick_repair: bool,
+        state: State,
+        clock: Arc<dyn Clock>,
+        signals: Arc<Signals>,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (requests, queue) = sync_channel(WAITING);
+        let told = Arc::clone(&signals);
+        let thread = std::thread::Builder::new()
+            .name("store-committer".to_owned())
+            .spawn(move || run(&db, quick_repair, state, &*clock, &told, &queue))?;
+        Ok((Self { requests, signals }, thread))
+    }
+
+    /// Runs `work` in the next commit and answers once it is durable. `bytes` is roughly what it
+    /// writes.
+    pub(crate) async fn commit<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.signals.check()?;
+        let (sender, answer) = oneshot::channel();
+        let shared = Arc::new(std::sync::Mutex::new(Some(sender)));
+        let (on_run, on_refuse) = (Arc::clone(&shared), shared);
+        let request = Request {
+            bytes,
+            run: Box::new(move |tx| {
+                let done = work(tx);
+                let error = done.as_ref().err().cloned();
+                let reply: Reply = Box::new(move |commit| send(&on_run, commit.and(done)));
+                (reply, error)
+            }),
+            refuse: Box::new(move |commit| {
+                if let Err(error) = commit {
+                    send(&on_refuse, Err(error));
+                }
+            }),
+        };
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::OutcomeUnknown,
+        })?;
+        answer.await.unwrap_or(Err(StoreError::OutcomeUnknown))
+    }
+}
+
+type Sender<T> = std::sync::Mutex<Option<oneshot::Sender<Result<T, StoreError>>>>;
+
+fn send<T>(sender: &Sender<T>, answer: Result<T, StoreError>) {
+    let taken = sender.lock().ok().and_then(|mut sender| sender.take());
+    if let Some(sender) = taken {
+        // A caller that went away needs no answer; what it asked for is committed all the same.
+        let _ = sender.send(answer);
+    }
+}
+
+fn begin(db: &Database, quick_repair: bool) -> Result<redb::WriteTransaction, StoreError> {
+    let mut write = db.begin_write().map_err(engine)?;
+    write.set_durability(Durability::Immediate).map_err(engine)?;
+    write.set_quick_repair(quick_repair);
+    Ok(write)
+}
+
+fn run(
+    db: &Database,
+    quick_repair: bool,
+    mut state: State,
+    clock: &dyn Clock,
+    signals: &Signals,
+    queue: &Receiver<Request>,
+) {
+    while let Ok(first) = queue.recv() {
+        let mut replies = Vec::new();
+        let done = batch(db, quick_repair, &mut state, clock.now(), first, queue, &mut replies);
+        match done {
+            Ok((received, ready)) => {
+                replies.into_iter().for_each(|reply| reply(Ok(())));
+                if received {
+                    signals.received.send_modify(|n| *n += 1);
+                }
+                if ready {
+                    signals.ready.send_modify(|n| *n += 1);
+                }
+            }
+            Err(error) => {
+                // Never tried again: after a failed sync the kernel may have dropped the pages.
+                tracing::error!(%error, "commit failed, the store has stopped");
+                signals.failed.store(true, Ordering::Release);
+                let refuse = |reply: Reply| reply(Err(StoreError::OutcomeUnknown));
+                replies.into_iter().for_each(refuse);
+                while let Ok(request) = queue.try_recv() {
+                    refuse(request.refuse);
+                }
+                // Those waiting for work must learn of it too.
+                signals.received.send_modify(|n| *n += 1);
+                signals.ready.send_modify(|n| *n += 1);
+                return;
+            }
+        }
+    }
+}
+
+/// One batch: whether messages came and whether items became ready.
+fn batch(
+    db: &Database,
+    quick_repair: bool,
+    state: &mut State,
+    now: Timestamp,
+    first: Request,
+    queue: &Receiver<Request>,
+    replies: &mut Vec<Reply>,
+) -> Result<(bool, bool), StoreError> {
+    let started = begin(db, quick_repair);
+    let write = match started {
+        Ok(write) => write,
+        Err(error) => {
+            replies.push(first.refuse);
+            return Err(error);
+        }
+    };
+    let tables = match Tables::open(&write) {
+        Ok(tables) => tables,
+        Err(error) => {
+            replies.push(first.refuse);
+            return Err(error);
+        }
+    };
+    let mut tx = Tx::new(tables, state, now);
+    let (mut bytes, mut written) = (0, false);
+    let mut next = Some(first);
+    while let Some(request) = next {
+        bytes += request.bytes;
+        tx.dirty = false;
+        let (reply, error) = (request.run)(&mut tx);
+        replies.push(reply);
+        written |= tx.dirty;
+        match error {
+            // A request that failed half-way would leave half its writes in its neighbours' commit.
+            Some(error) if tx.dirty => return Err(error),
+            _ => {}
+        }
+        let full = replies.len() >= BATCH || bytes >= BATCH_BYTES;
+        next = if full { None } else { queue.try_recv().ok() };
+    }
+    if !written {
+        drop(tx);
+        write.abort().map_err(engine)?;
+        return Ok((false, false));
+    }
+    tx.finish()?;
+    let told = (tx.received, tx.ready);
+    drop(tx);
+    write.commit().map_err(engine)?;
+    Ok(told)
+}

@@ -1,0 +1,316 @@
+//! Checking: every index and counter is derived again from messages, verdicts, records and items.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::ReadableTableMetadata as _;
+use xinqiao_core::model::{FeedId, TargetId};
+use xinqiao_crypto::hex;
+
+use crate::commit::count_row;
+use crate::encode::{
+    ChangeRow, ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, VersionRow, decode,
+    decode_head,
+};
+use crate::open::parse_id;
+use crate::queue::count_accepted;
+use crate::tables::{
+    Rows as _, Snapshot, content_key, engine, id_number, number, queue_key, two_numbers,
+    version_key, waiting_key,
+};
+use crate::{FeedCounters, ItemState, RecordDigest, Shared, StoreError};
+
+/// Compares; one line per difference.
+pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
+    let tables = shared.snapshot()?;
+    let mut check = Check {
+        shared,
+        positions: tables.meta.read(b"positions")?.unwrap_or_default(),
+        tables,
+        feeds: BTreeMap::new(),
+        targets: BTreeMap::new(),
+        pages: BTreeMap::new(),
+        found: Vec::new(),
+    };
+    check.messages()?;
+    check.verdicts()?;
+    let owners = check.records()?;
+    check.items(&owners)?;
+    check.changes()?;
+    check.counters()?;
+    Ok(check.found)
+}
+
+struct Check<'a> {
+    shared: &'a Shared,
+    tables: Snapshot,
+    positions: Meta,
+    feeds: BTreeMap<FeedId, FeedCounters>,
+    targets: BTreeMap<TargetId, BTreeMap<ItemState, u64>>,
+    /// Of each message: its feed, rows done, rows by verdict.
+    pages: BTreeMap<u64, (FeedId, u64, [u64; 3])>,
+    found: Vec<String>,
+}
+
+/// What an item must agree with its record on.
+struct Owner {
+    record: RecordDigest,
+    feed: FeedId,
+    target: TargetId,
+    version: u32,
+}
+
+impl Check<'_> {
+    fn messages(&mut self) -> Result<(), StoreError> {
+        let (mut pending, mut count) = (0, 0);
+        let Self { shared, tables, positions, feeds, pages, found, .. } = self;
+        tables.message.scan(b"", |key, value| {
+            let id = number(key)?;
+            let (head, payload): (MessageRow, &[u8]) = decode_head(value)?;
+            count += 1;
+            if id >= positions.next_message {
+                found.push(format!("报文{id}:编号超出已发放的范围"));
+            }
+            let length = if head.inline {
+                Some(payload.len() as u64)
+            } else {
+                std::fs::metadata(shared.layout.blob(&hex(&head.digest))).ok().map(|m| m.len())
+            };
+            if length != Some(head.bytes) {
+                found.push(format!("报文{id}:原文缺失或长度不符"));
+            }
+            let known: Option<u64> =
+                tables.content.read(&content_key(head.feed.as_str(), &head.digest))?;
+            if known != Some(id) {
+                found.push(format!("报文{id}:内容索引缺失或不符"));
+            }
+            let place = id_number(head.feed.as_str(), id);
+            let Some(progress) = tables.progress.read::<ProgressRow>(&place)? else {
+                found.push(format!("报文{id}:处理进度缺失"));
+                return Ok(true);
+            };
+            let waits = tables.pending.get(place.as_slice()).map_err(engine)?.is_some();
+            if waits != progress.end.is_none() {
+                found.push(format!("报文{id}:待处理索引不符"));
+            }
+            let counters = feeds.entry(head.feed.clone()).or_default();
+            counters.messages += 1;
+            counters.duplicate_messages += progress.repeats;
+            counters.last_received =
+                counters.last_received.max(Some(head.received)).max(progress.last_repeat);
+            match &progress.end {
+                None => {
+                    pending += 1;
+                    counters.pending_messages += 1;
+                }
+                Some(end) => counters.failed_messages += u64::from(end.error.is_some()),
+            }
+            pages.insert(id, (head.feed, progress.rows_done, progress.rows));
+            Ok(true)
+        })?;
+        self.size("待处理索引", self.tables.pending.len().map_err(engine)?, pending);
+        self.size("内容索引", self.tables.content.len().map_err(engine)?, count);
+        self.size("处理进度", self.tables.progress.len().map_err(engine)?, count);
+        Ok(())
+    }
+
+    fn verdicts(&mut self) -> Result<(), StoreError> {
+        let Self { tables, feeds, pages, found, .. } = self;
+        let mut done: BTreeMap<u64, (u64, FeedCounters)> = BTreeMap::new();
+        tables.verdict.scan(b"", |key, value| {
+            let (message, first) = two_numbers(key)?;
+            let rows: Vec<VerdictRow> = decode(value)?;
+            let (next, counters) = done.entry(message).or_default();
+            if *next != first {
+                found.push(format!("报文{message}:行结论在第{next}行处不连续"));
+            }
+            *next = first + rows.len() as u64;
+            for row in rows {
+                count_row(counters, &row);
+                if let Some((record, version)) = row.record
+                    && tables
+                        .version
+                        .get(version_key(&record, version).as_slice())
+                        .map_err(engine)?
+                        .is_none()
+                {
+                    found.push(format!("报文{message}:行结论所指的记录版本不存在"));
+                }
+            }
+            Ok(true)
+        })?;
+        for (message, (feed, rows_done, rows)) in pages {
+            let (next, sum) = done.remove(message).unwrap_or_default();
+            let accepted = sum.rows - sum.warned - sum.rejected;
+            if next != *rows_done || *rows != [accepted, sum.warned, sum.rejected] {
+                found.push(format!("报文{message}:处理进度与行结论不符"));
+            }
+            let counters = feeds.entry(feed.clone()).or_default();
+            counters.rows += sum.rows;
+            counters.warned += sum.warned;
+            counters.rejected += sum.rejected;
+            counters.repeated += sum.repeated;
+            counters.committed += sum.committed;
+        }
+        found.extend(done.keys().map(|message| format!("报文{message}:有行结论而无报文")));
+        Ok(())
+    }
+
+    fn records(&mut self) -> Result<BTreeMap<u64, Owner>, StoreError> {
+        let mut owners = BTreeMap::new();
+        let (mut records, mut versions) = (0, 0);
+        let Self { tables, feeds, found, .. } = self;
+        tables.record.scan(b"", |key, value| {
+            let record: RecordRow = decode(value)?;
+            let Ok(digest) = RecordDigest::try_from(key) else {
+                found.push("记录:键的长度不对".to_owned());
+                return Ok(true);
+            };
+            let name = hex(&digest);
+            records += 1;
+            let newest = record.version();
+            for (meta, number) in record.versions.iter().zip(1u32..) {
+                versions += 1;
+                let version: Option<VersionRow> =
+                    tables.version.read(&version_key(&digest, number))?;
+                let sound = version.is_some_and(|version| {
+                    let content = crate::encode::content_digest(version.operation, &version.fields);
+                    let withdrawn = version.operation == xinqiao_core::model::Operation::Withdraw;
+                    content == meta.content && (number < newest || withdrawn == record.withdrawn)
+                });
+                if !sound {
+                    found.push(format!("记录{name}:第{number}版缺失或内容不符"));
+                }
+            }
+            let mut refused = 0;
+            for (target, id) in &record.items {
+                let item: Option<ItemRow> = tables.item.read(&id.to_be_bytes())?;
+                refused += u32::from(item.is_some_and(|item| item.state == ItemState::Refused));
+                owners.insert(
+                    *id,
+                    Owner {
+                        record: digest,
+                        feed: record.feed.clone(),
+                        target: target.clone(),
+                        version: newest,
+                    },
+                );
+            }
+            if refused != record.refused_items {
+                found.push(format!("记录{name}:被拒项数不符"));
+            }
+            let counters = feeds.entry(record.feed.clone()).or_default();
+            counters.refused += u64::from(refused > 0);
+            count_accepted(counters, &record);
+            Ok(true)
+        })?;
+        self.size("记录计数", self.positions.records, records);
+        self.size("版本", self.tables.version.len().map_err(engine)?, versions);
+        self.size("变更序列", self.positions.seq, versions);
+        Ok(owners)
+    }
+
+    fn items(&mut self, owners: &BTreeMap<u64, Owner>) -> Result<(), StoreError> {
+        let (mut items, mut waiting) = (0, 0);
+        let Self { tables, positions, feeds, targets, found, .. } = self;
+        tables.item.scan(b"", |key, value| {
+            let id = number(key)?;
+            let item: ItemRow = decode(value)?;
+            items += 1;
+            if id >= positions.next_item {
+                found.push(format!("投递项{id}:编号超出已发放的范围"));
+            }
+            let index = queue_key(item.state, &item.target, item.deadline, id);
+            if tables.queue.get(index.as_slice()).map_err(engine)?.is_none() {
+                found.push(format!("投递项{id}:队列索引缺失"));
+            }
+            if (item.state == ItemState::Waiting) != item.due_at.is_some() {
+                found.push(format!("投递项{id}:状态与到期时间不符"));
+            }
+            if let Some(due) = item.due_at {
+                waiting += 1;
+                let index = waiting_key(&item.target, due, id);
+                if tables.waiting.get(index.as_slice()).map_err(engine)?.is_none() {
+                    found.push(format!("投递项{id}:等待索引缺失"));
+                }
+            }
+            match owners.get(&id) {
+                Some(owner) => {
+                    let current = item.version == owner.version || item.state == ItemState::Leased;
+                    if owner.record != item.record
+                        || owner.target != item.target
+                        || owner.version != item.newest
+                        || !current
+                    {
+                        found.push(format!("投递项{id}:与所属记录不符"));
+                    }
+                    feeds.entry(owner.feed.clone()).or_default().retried += item.retried;
+                }
+                None => found.push(format!("投递项{id}:没有记录指向它")),
+            }
+            *targets.entry(item.target).or_default().entry(item.state).or_default() += 1;
+            Ok(true)
+        })?;
+        self.size("记录所列的投递项", owners.len() as u64, items);
+        self.size("队列索引", self.tables.queue.len().map_err(engine)?, items);
+        self.size("等待索引", self.tables.waiting.len().map_err(engine)?, waiting);
+        Ok(())
+    }
+
+    fn changes(&mut self) -> Result<(), StoreError> {
+        let mut expected = 1;
+        let mut seen = BTreeSet::new();
+        let Self { tables, found, .. } = self;
+        tables.change.scan(b"", |key, value| {
+            let seq = number(key)?;
+            let change: ChangeRow = decode(value)?;
+            if seq != expected {
+                found.push(format!("变更序列:{expected}之后出现{seq}"));
+            }
+            expected = seq + 1;
+            let version: Option<VersionRow> =
+                tables.version.read(&version_key(&change.record, change.version))?;
+            let sound = version.is_some_and(|version| version.operation == change.operation);
+            if !sound || !seen.insert((change.record, change.version)) {
+                found.push(format!("变更{seq}:与记录版本不符"));
+            }
+            Ok(true)
+        })?;
+        self.size("变更序列末尾", self.positions.seq + 1, expected);
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Result<(), StoreError> {
+        let mut stored: BTreeMap<FeedId, FeedCounters> = BTreeMap::new();
+        self.tables.feed.scan(b"", |name, value| {
+            stored.insert(parse_id(name, FeedId::new)?, decode(value)?);
+            Ok(true)
+        })?;
+        differences(&mut self.found, "接入任务", &stored, &self.feeds);
+        let mut counts = crate::read::targets(&self.tables)?;
+        counts.values_mut().for_each(|states| states.retain(|_, count| *count > 0));
+        differences(&mut self.found, "投递目标", &counts, &self.targets);
+        Ok(())
+    }
+
+    fn size(&mut self, what: &str, stored: u64, derived: u64) {
+        if stored != derived {
+            self.found.push(format!("{what}:存有{stored},应为{derived}"));
+        }
+    }
+}
+
+fn differences<K: Ord + Clone + std::fmt::Display, V: PartialEq + Default + std::fmt::Debug>(
+    found: &mut Vec<String>,
+    what: &str,
+    stored: &BTreeMap<K, V>,
+    derived: &BTreeMap<K, V>,
+) {
+    let none = V::default();
+    let keys: BTreeSet<&K> = stored.keys().chain(derived.keys()).collect();
+    for key in keys {
+        let (is, ought) = (stored.get(key).unwrap_or(&none), derived.get(key).unwrap_or(&none));
+        if is != ought {
+            found.push(format!("{what}{key}:计数存为{is:?},应为{ought:?}"));
+        }
+    }
+}

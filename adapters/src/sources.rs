@@ -1,6 +1,65 @@
 //! Where messages come from: one file per protocol, and the registry.
 
-use xinqiao_core::spi::SourceFactory;
+use std::time::Duration;
+
+use xinqiao_core::fault::{Blame, Classify, Retry};
+use xinqiao_core::schedule::RetryPolicy;
+use xinqiao_core::spi::{Shutdown, SourceContext, SourceFactory};
+
+mod folder;
+mod rest;
 
 /// Every kind of source.
-pub const SOURCES: &[&dyn SourceFactory] = &[];
+pub const SOURCES: &[&dyn SourceFactory] = &[&folder::Folder, &rest::Rest];
+
+/// The kind of source with this name in `feeds.yaml`.
+pub fn find(kind: &str) -> Option<&'static dyn SourceFactory> {
+    SOURCES.iter().copied().find(|source| source.kind() == kind)
+}
+
+/// What a source reports when it cannot go on; the text holds no content.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+struct SourceFault {
+    code: &'static str,
+    blame: Blame,
+    retry: Retry,
+    text: String,
+}
+
+impl Classify for SourceFault {
+    fn code(&self) -> &'static str {
+        self.code
+    }
+
+    fn blame(&self) -> Blame {
+        self.blame
+    }
+
+    fn retry(&self) -> Retry {
+        self.retry
+    }
+}
+
+/// How long a source waits after its `attempt`-th failure in a row: it never gives up, and never
+/// waits for less than its usual interval or more than five minutes unasked.
+fn wait_after(attempt: u32, retry: Retry, poll: Duration, context: &SourceContext) -> Duration {
+    let cap = Duration::from_secs(300).max(poll);
+    let policy = RetryPolicy { base: poll.saturating_mul(2), cap, max_attempts: u32::MAX };
+    let asked = match retry {
+        Retry::After(asked) => Some(asked),
+        Retry::Never | Retry::Backoff => None,
+    };
+    policy.wait(attempt, asked, context.clock.now().0).unwrap_or(cap)
+}
+
+/// Waits, or returns at once when stopping begins.
+async fn pause(wait: Duration, shutdown: &Shutdown) {
+    let begun = shutdown.begun();
+    if !shutdown.has_begun() {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = begun => {}
+        }
+    }
+}

@@ -2,5 +2,12 @@
 
 use xinqiao_core::spi::TargetFactory;
 
+mod rest;
+
 /// Every kind of target.
-pub const TARGETS: &[&dyn TargetFactory] = &[];
+pub const TARGETS: &[&dyn TargetFactory] = &[&rest::Rest];
+
+/// The kind of target with this name in `gateway.yaml`.
+pub fn find(kind: &str) -> Option<&'static dyn TargetFactory> {
+    TARGETS.iter().copied().find(|target| target.kind() == kind)
+}

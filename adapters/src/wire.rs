@@ -1,1 +1,5 @@
 //! Protocol parts that sources and targets share.
+
+pub(crate) mod digest;
+pub(crate) mod http;
+pub(crate) mod params;

@@ -1,0 +1,332 @@
+//! `rest`: posts batches of records as JSON. The wire format, precise enough to write a receiver:
+//! `gateway/docs/formats/rest-target.md`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use encoding_rs::{Encoding, GB18030, UTF_8};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xinqiao_core::model::{Operation, TargetId};
+use xinqiao_core::spi::{BoxFuture, Outcome, Parcel, Secrets, Target, TargetError, TargetFactory};
+
+use crate::wire::digest::digest;
+use crate::wire::http::{Answer, Client, HttpError, Request, address, header_value, headers};
+use crate::wire::params::{Params, Problems, scalar};
+
+/// The kind `rest`. Parameters:
+///
+/// | name | meaning | default |
+/// |---|---|---|
+/// | `url` | where to post | required |
+/// | `headers` | names and texts, or secrets by reference | none |
+/// | `token` | `{header, secret, prefix}`: a header made of a secret | none |
+/// | `ca`, `client-cert`, `client-key` | PEM files | `ca` with https |
+/// | `connect-seconds`, `read-seconds`, `timeout-seconds` | time-outs | 10, 30, 60 |
+/// | `max-bytes` | of an answer | 16 MiB |
+/// | `dedupes` | the target recognises a repeated key | true |
+/// | `charset` | `utf-8` or `gb18030`, both ways | `utf-8` |
+/// | `answers` | `{ok: [codes], retry: [codes]}`; every other code refuses | `{ok: ["00"]}` |
+pub(super) struct Rest;
+
+struct RestTarget {
+    client: Client,
+    uri: Uri,
+    headers: HeaderMap,
+    charset: &'static Encoding,
+    ok: Vec<String>,
+    retry: Vec<String>,
+    dedupes: bool,
+}
+
+impl TargetFactory for Rest {
+    fn kind(&self) -> &'static str {
+        "rest"
+    }
+
+    fn build(
+        &self,
+        _: &TargetId,
+        params: &Value,
+        secrets: &dyn Secrets,
+    ) -> Result<Arc<dyn Target>, Vec<String>> {
+        let problems = Problems::default();
+        let mut params = Params::new(params, &problems);
+        let uri = address(&mut params, "url");
+        let mut pairs = params.pairs("headers", Some(secrets));
+        if let Some(mut token) = params.object("token") {
+            let name = token.text("header").unwrap_or_else(|| "Authorization".to_owned());
+            let prefix = token.text("prefix").unwrap_or_default();
+            pairs.push((name, prefix + &token.need_secret("secret", secrets)));
+            token.done();
+        }
+        let headers = headers(&pairs).unwrap_or_else(|why| {
+            params.problem_of("headers", &why);
+            HeaderMap::new()
+        });
+        let max_body = params.number("max-bytes", 16 << 20);
+        let client = Client::from_params(&mut params, &uri.iter().collect::<Vec<_>>(), max_body);
+        let dedupes = params.flag("dedupes", true);
+        let charset = params.choice("charset", &[("utf-8", UTF_8), ("gb18030", GB18030)], UTF_8);
+        let (mut ok, mut retry) = (vec!["00".to_owned()], Vec::new());
+        if let Some(mut answers) = params.object("answers") {
+            ok = answers.list("ok", &["00"]);
+            retry = answers.list("retry", &[]);
+            if ok.iter().any(|code| retry.contains(code)) {
+                answers.problem("同一代码不能既在 ok 又在 retry 中");
+            }
+            answers.done();
+        }
+        params.done();
+        match (uri, client, problems.into_inner()) {
+            (Some(uri), Some(client), problems) if problems.is_empty() => {
+                Ok(Arc::new(RestTarget { client, uri, headers, charset, ok, retry, dedupes }))
+            }
+            (_, _, problems) => Err(problems),
+        }
+    }
+}
+
+impl Target for RestTarget {
+    fn deliver<'a>(
+        &'a self,
+        batch: &'a [Parcel],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, TargetError>> {
+        Box::pin(async move {
+            if batch.is_empty() {
+                return Ok(Vec::new());
+            }
+            let answer = self.client.send(self.request(batch)?).await.map_err(|error| {
+                let detail = error.to_string();
+                match error {
+                    HttpError::NotSent(_) => TargetError::NotTaken { detail, retry_after: None },
+                    HttpError::Unknown(_) | HttpError::TooBig(_) => TargetError::Unknown { detail },
+                }
+            })?;
+            refused_as_such(&answer)?;
+            self.read(batch, &answer)
+        })
+    }
+
+    fn dedupes(&self) -> bool {
+        self.dedupes
+    }
+}
+
+#[derive(Serialize)]
+struct Batch<'a> {
+    batch: &'a str,
+    count: usize,
+    rows: Vec<RowOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct RowOut<'a> {
+    key: &'a str,
+    dataset: &'a str,
+    generation: u16,
+    operation: Operation,
+    #[serde(serialize_with = "as_map")]
+    fields: &'a [(Arc<str>, String)],
+}
+
+fn as_map<S: serde::Serializer>(
+    fields: &&[(Arc<str>, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(fields.iter().map(|(code, text)| (&**code, text)))
+}
+
+#[derive(Deserialize)]
+struct AnswerBody {
+    code: Value,
+    #[serde(default)]
+    message: Value,
+    #[serde(default)]
+    results: Vec<RowIn>,
+}
+
+#[derive(Deserialize)]
+struct RowIn {
+    key: String,
+    code: Value,
+    #[serde(default)]
+    message: Value,
+}
+
+impl RestTarget {
+    fn request(&self, batch: &[Parcel]) -> Result<Request, TargetError> {
+        let id = batch_id(batch);
+        let rows = batch.iter().map(|parcel| RowOut {
+            key: &parcel.key,
+            dataset: parcel.dataset.as_str(),
+            generation: parcel.generation,
+            operation: parcel.operation,
+            fields: &parcel.fields,
+        });
+        let body = Batch { batch: &id, count: batch.len(), rows: rows.collect() };
+        let body = serde_json::to_string(&body)
+            .map_err(|_| TargetError::Rejected { detail: "无法生成请求内容".to_owned() })?;
+        let body = match self.charset.encode(&body).0 {
+            std::borrow::Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
+        };
+        let content_type = if self.charset == UTF_8 {
+            "application/json; charset=utf-8"
+        } else {
+            "application/json; charset=gb18030"
+        };
+        let mut headers = self.headers.clone();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(id) = header_value(&id) {
+            headers.insert(HeaderName::from_static("idempotency-key"), id);
+        }
+        Ok(Request { method: Method::POST, uri: self.uri.clone(), headers, body })
+    }
+
+    fn read(&self, batch: &[Parcel], answer: &Answer) -> Result<Vec<Outcome>, TargetError> {
+        let unreadable = |why| TargetError::Unknown { detail: format!("答复无法读取:{why}") };
+        let text = self.charset.decode(&answer.body).0;
+        let body: AnswerBody = serde_json::from_str(&text)
+            .map_err(|_| unreadable("不是约定的JSON(应有 code 和 results)"))?;
+        let code = scalar(&body.code).ok_or_else(|| unreadable("code 不是文本"))?;
+        if !self.ok.contains(&code) {
+            let detail = format!("答复代码 {}:{}", clean(&code, 64), message(&body.message));
+            return Err(if self.retry.contains(&code) {
+                TargetError::NotTaken { detail, retry_after: answer.retry_after() }
+            } else {
+                TargetError::Rejected { detail }
+            });
+        }
+        let mut outcomes: HashMap<&str, Outcome> = HashMap::with_capacity(body.results.len());
+        for row in &body.results {
+            let code = scalar(&row.code).unwrap_or_default();
+            let outcome = self.outcome(&code, &row.message);
+            let told = outcomes.entry(&row.key).or_insert_with(|| outcome.clone());
+            if *told != outcome {
+                *told = later("target.conflict", "目标对同一条给出了不同的结果");
+            }
+        }
+        let missing = || later("target.no-answer", "答复中没有此条的结果");
+        Ok(batch
+            .iter()
+            .map(|parcel| outcomes.get(parcel.key.as_str()).cloned().unwrap_or_else(missing))
+            .collect())
+    }
+
+    fn outcome(&self, code: &str, text: &Value) -> Outcome {
+        if code.is_empty() {
+            return later("target.no-code", "答复中此条没有代码");
+        }
+        let is = |codes: &[String]| codes.iter().any(|known| known == code);
+        if is(&self.ok) {
+            return Outcome::Accepted;
+        }
+        let (code, message) = (clean(code, 64), message(text));
+        match is(&self.retry) {
+            true => Outcome::Later { code, message },
+            false => Outcome::Refused { code, message },
+        }
+    }
+}
+
+fn later(code: &str, message: &str) -> Outcome {
+    Outcome::Later { code: code.to_owned(), message: message.to_owned() }
+}
+
+fn message(text: &Value) -> String {
+    clean(&scalar(text).unwrap_or_default(), 200)
+}
+
+/// What a status other than 2xx means for the whole batch.
+fn refused_as_such(answer: &Answer) -> Result<(), TargetError> {
+    let status = answer.status;
+    let detail = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            format!("HTTP {},请检查访问凭据", status.as_u16())
+        }
+        StatusCode::NOT_FOUND => "HTTP 404,请检查 url".to_owned(),
+        _ if status.is_redirection() => {
+            format!("HTTP {}(重定向),不跟随,请改正 url", status.as_u16())
+        }
+        _ => format!("HTTP {}", status.as_u16()),
+    };
+    if status.is_success() {
+        return Ok(());
+    }
+    Err(match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            TargetError::NotTaken { detail, retry_after: answer.retry_after() }
+        }
+        StatusCode::REQUEST_TIMEOUT => TargetError::Unknown { detail },
+        _ if status.is_server_error() => TargetError::Unknown { detail },
+        _ => TargetError::Rejected { detail },
+    })
+}
+
+/// Names a batch: its length and a digest of its keys in order. The same parcels, the same name.
+fn batch_id(batch: &[Parcel]) -> String {
+    let digest = digest(batch.iter().map(|parcel| parcel.key.as_bytes()));
+    format!("{}-{digest:032x}", batch.len())
+}
+
+/// A target's text made fit for keeping: personal numbers (15 digits and more, full-width too, and
+/// a following X) become `***`, control characters go, `most` characters stay.
+fn clean(text: &str, most: usize) -> String {
+    let is_digit = |c: char| c.is_ascii_digit() || ('\u{ff10}'..='\u{ff19}').contains(&c);
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let run = rest.find(|c| !is_digit(c)).unwrap_or(rest.len());
+        let (digits, after) = rest.split_at_checked(run).unwrap_or((rest, ""));
+        if digits.is_empty() {
+            if !c.is_control() {
+                out.push(c);
+            }
+            rest = rest.get(c.len_utf8()..).unwrap_or("");
+        } else if digits.chars().count() >= 15 {
+            out.push_str("***");
+            rest = after.strip_prefix(['x', 'X', '\u{ff38}', '\u{ff58}']).unwrap_or(after);
+        } else {
+            out.push_str(digits);
+            rest = after;
+        }
+    }
+    out.chars().take(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn personal_numbers_never_pass() {
+        assert_eq!(clean("证件11010519491231002X不符", 200), "证件***不符");
+        assert_eq!(clean("12345678901234 123456789012345", 200), "12345678901234 ***");
+        assert_eq!(clean("110105194912310021", 200), "***");
+        assert_eq!(clean("a\n甲", 200), "a甲");
+        assert_eq!(clean(&"信".repeat(300), 200).chars().count(), 200);
+        let long = format!("{}{}", "a".repeat(190), "1".repeat(18));
+        assert_eq!(clean(&long, 200), format!("{}***", "a".repeat(190)));
+    }
+
+    #[test]
+    fn a_batch_is_named_by_its_keys() {
+        let parcel = |key: &str| Parcel {
+            key: key.to_owned(),
+            dataset: xinqiao_core::model::DatasetId::new("a").unwrap(),
+            generation: 1,
+            operation: Operation::Upsert,
+            fields: Vec::new(),
+        };
+        let (a, b, c) = (parcel("a-1"), parcel("b-1"), parcel("c-1"));
+        let id = |parcels: &[&Parcel]| {
+            batch_id(&parcels.iter().map(|p| (*p).clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(id(&[&a, &b]), id(&[&a, &b]));
+        assert_ne!(id(&[&a, &b, &a]), id(&[&a, &c, &a]), "the middle counts");
+    }
+}

@@ -92,9 +92,16 @@ mod tests {
 
     #[test]
     fn xml_outside_the_rules_is_refused() {
-        for bad in
-            ["<!DOCTYPE a><a/>", "<a/><b/>", "<a><b>", "<a>&lol;</a>", "<a>\u{1}</a>", "", "x<a/>"]
-        {
+        for bad in [
+            "<!DOCTYPE a><a/>",
+            "<a/><b/>",
+            "<a><b>",
+            "<a>&lol;</a>",
+            "<a>\u{1}</a>",
+            "",
+            "x<a/>",
+            "<a xmlns:xi=\"http://www.w3.org/2001/XInclude\"/>",
+        ] {
             assert!(decode(FormatKind::Xml, bad.as_bytes()).1.is_err(), "{bad:?}");
         }
         assert!(matches!(

@@ -31,7 +31,7 @@ fn guess(rows: &[Vec<&str>]) -> Option<usize> {
     let filled: Vec<usize> =
         rows.iter().map(|row| row.iter().filter(|c| !c.trim().is_empty()).count()).collect();
     let most = filled.iter().copied().max().unwrap_or(0);
-    let needed = most.min(3).max(1);
+    let needed = most.clamp(1, 3);
     // Most rows of a table fill over half of its columns; a note row fills one or two cells.
     filled.iter().position(|&n| n >= needed && n * 2 > most)
 }

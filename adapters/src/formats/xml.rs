@@ -167,6 +167,9 @@ impl Walk<'_> {
                 .map_err(|_| DecodeError::Forbidden("未知实体引用"))?;
             self.check_chars(&value)?;
             let key = attribute.key.as_ref();
+            if key.starts_with("xmlns") && value == "http://www.w3.org/2001/XInclude" {
+                return Err(DecodeError::Forbidden("XInclude外部引用"));
+            }
             if self.record_depth.is_some() && !key.starts_with("xmlns") {
                 let path = self.path(Some(self.name(key)));
                 self.cell(&path, &value)?;

@@ -1,12 +1,133 @@
 //! Bytes → rows: one file per family of formats, and the registry.
 
+mod delimited;
+mod finding;
+mod header;
+mod json;
+mod text;
+mod xml;
+
 use xinqiao_core::model::FormatKind;
 use xinqiao_core::spi::Format;
 
 /// Every family.
-pub const FORMATS: &[&dyn Format] = &[];
+pub const FORMATS: &[&dyn Format] = &[&delimited::Delimited, &xml::Xml, &json::Json];
 
 /// The decoder of a kind.
 pub fn find(kind: FormatKind) -> Option<&'static dyn Format> {
     FORMATS.iter().copied().find(|format| format.kinds().contains(&kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::ops::ControlFlow;
+
+    use proptest::prelude::*;
+    use xinqiao_core::model::{Columns, Finding, FormatSpec, Place, Row};
+    use xinqiao_core::spi::{DecodeError, Limits, RowSink};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl RowSink for Seen {
+        fn row(&mut self, columns: &Columns, row: &Row) -> ControlFlow<()> {
+            let cells: Vec<String> = (0u16..)
+                .zip(columns.names())
+                .map(|(ix, name)| format!("{name}={}", row.get(ix).text))
+                .collect();
+            self.0.push(format!("{}:{}", row.place.row, cells.join("|")));
+            ControlFlow::Continue(())
+        }
+        fn bad_row(&mut self, place: &Place, finding: Finding) -> ControlFlow<()> {
+            self.0.push(format!("{}!{}", place.row, finding.rule));
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn decode(kind: FormatKind, bytes: &[u8]) -> (Vec<String>, Result<(), DecodeError>) {
+        let mut seen = Seen::default();
+        let mut input = Cursor::new(bytes.to_vec());
+        let spec = FormatSpec::new(kind);
+        let end = find(kind).unwrap().decode(&spec, &mut input, &Limits::default(), &mut seen);
+        (seen.0, end)
+    }
+
+    const CSV: &str = "填表说明\r\n名称 ,文号,日期\r\n\r\n甲,\"一\r\n二\",=\"001\"\r\n乙,1,2,3\r\n名称 ,文号,日期\r\n丙,3,4";
+    const XML: &str =
+        "<DATAS><DATA id=\"1\"><a>x &amp; y</a><b/><c><d>1</d><d>2</d></c></DATA></DATAS>";
+    const JSON: &str = r#"[{"a":18.50,"b":null,"c":{"d":["x","y"]},"e":[{"f":1}]},{"a":2}]"#;
+
+    #[test]
+    fn csv_rows_keep_their_lines_and_a_shifted_row_is_told() {
+        let (rows, end) = decode(FormatKind::Csv, CSV.as_bytes());
+        end.unwrap();
+        assert_eq!(
+            rows,
+            ["4:名称=甲|文号=一\n二|日期=001", "6!row.malformed", "8:名称=丙|文号=3|日期=4"]
+        );
+    }
+
+    #[test]
+    fn trees_become_paths() {
+        let (rows, end) = decode(FormatKind::Xml, XML.as_bytes());
+        end.unwrap();
+        assert_eq!(rows, ["1:@id=1|a=x & y|b=|c/d=1|c/d[2]=2"]);
+        let (rows, end) = decode(FormatKind::Json, JSON.as_bytes());
+        end.unwrap();
+        assert_eq!(rows, ["1:a=18.50|b=|c/d=x;y|e[1]/f=1", "2:a=2|b=|c/d=|e[1]/f="]);
+    }
+
+    #[test]
+    fn a_broken_array_gives_the_rows_before_it_and_a_broken_line_only_itself() {
+        let (rows, end) = decode(FormatKind::Json, br#"[{"a":1},{"a":"#);
+        assert_eq!(rows, ["1:a=1"]);
+        assert!(matches!(end, Err(DecodeError::Malformed { .. })));
+        let (rows, end) = decode(FormatKind::Ndjson, b"{\"a\":1}\n{\"a\n{\"a\":3}");
+        end.unwrap();
+        assert_eq!(rows, ["1:a=1", "2!row.malformed", "3:a=3"]);
+    }
+
+    #[test]
+    fn xml_outside_the_rules_is_refused() {
+        for bad in [
+            "<!DOCTYPE a><a/>",
+            "<a/><b/>",
+            "<a><b>",
+            "<a>&lol;</a>",
+            "<a>\u{1}</a>",
+            "",
+            "x<a/>",
+            "<a xmlns:xi=\"http://www.w3.org/2001/XInclude\"/>",
+        ] {
+            assert!(decode(FormatKind::Xml, bad.as_bytes()).1.is_err(), "{bad:?}");
+        }
+        assert!(matches!(
+            decode(FormatKind::Xml, "<a>".repeat(100).as_bytes()).1,
+            Err(DecodeError::Limit { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(
+            at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+            noise in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            for (kind, good) in [
+                (FormatKind::Csv, CSV), (FormatKind::Xml, XML),
+                (FormatKind::Json, JSON), (FormatKind::Ndjson, JSON),
+            ] {
+                let mut bytes = good.as_bytes().to_vec();
+                let ix = at.index(bytes.len());
+                bytes[ix] = byte;
+                let _ = decode(kind, &bytes);
+                bytes.truncate(cut.index(good.len()));
+                let _ = decode(kind, &bytes);
+                let _ = decode(kind, &noise);
+            }
+        }
+    }
 }

@@ -19,3 +19,4 @@ pub mod model;
 pub mod schedule;
 pub mod spi;
 pub mod value;
+pub mod yaml;

@@ -20,10 +20,8 @@ mod file;
 mod op;
 mod plan;
 mod program;
-mod read;
 mod skeleton;
 mod testing;
-mod yaml;
 
 use std::sync::Arc;
 
@@ -32,8 +30,7 @@ use time::Date;
 use crate::catalogue::{Catalogue, Dataset};
 use crate::diagnostic::{Bundle, Diagnostics};
 use crate::model::{Columns, FormatSpec, MappingId, UnknownColumn};
-
-use read::FromNode as _;
+use crate::yaml;
 
 /// A parsed, checked mapping.
 #[derive(Debug, Clone)]
@@ -62,9 +59,9 @@ impl Mapping {
         catalogue: &Catalogue,
         bundle: &Bundle,
     ) -> Result<(Self, Diagnostics), Diagnostics> {
-        let mut reader = read::Reader { path, text, found: Diagnostics::default() };
+        let mut reader = yaml::Reader { path, text, found: Diagnostics::default() };
         let mapping = yaml::parse(&mut reader)
-            .and_then(|node| file::MappingFile::from_node(&node, &mut reader))
+            .and_then(|node| yaml::FromNode::from_node(&node, &mut reader))
             .and_then(|file| compile::compile(file, catalogue, bundle, &mut reader));
         let mut found = reader.found;
         found.0.sort_by_key(|d| (d.span.start, d.span.end));

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::file::CodesFile;
-use super::read::{At, Entries, Reader, nearest};
 use crate::catalogue::CodeSet;
 use crate::diagnostic::Bundle;
+use crate::yaml::{At, Entries, Reader, nearest};
 
 /// A table and where its values were written.
 pub(super) struct Table {

@@ -11,7 +11,6 @@ use super::program::{
     Check, Exclude, FieldPlan, From, Kind, Lookup, Name, NameIx, Program, RecordCheck,
     RequiredWhen, When, compared,
 };
-use super::read::{At, Entries, Reader, Several, nearest};
 use crate::catalogue::rules::{self, Rule};
 use crate::catalogue::{Catalogue, Dataset, Field, FieldIx, FieldKind, Requirement, Role};
 use crate::diagnostic::Bundle;
@@ -20,6 +19,7 @@ use crate::model::{
     Value,
 };
 use crate::value::{Unit, parse_amount, parse_date};
+use crate::yaml::{At, Entries, Reader, Several, nearest};
 
 /// The language version this build reads.
 const VERSION: u32 = 1;
@@ -87,7 +87,7 @@ fn format(file: &MappingFile, reader: &mut Reader<'_>) -> FormatSpec {
                 spec.delimiter = *byte;
             }
             _ => reader.error(
-                "mapping.value",
+                "yaml.value",
                 delimiter.span.clone(),
                 "分隔符应为一个 ASCII 字符".into(),
                 Some("制表符写成 \"\\t\",或改用 format: tsv".into()),
@@ -140,7 +140,7 @@ impl Compiler<'_, '_> {
         for check in &file.checks {
             if !seen.insert(&check.id.value) {
                 let message = format!("检查编号“{}”重复", check.id.value);
-                self.reader.error("mapping.value", check.id.span.clone(), message, None);
+                self.reader.error("yaml.value", check.id.span.clone(), message, None);
             }
             self.check(check);
         }
@@ -211,7 +211,7 @@ impl Compiler<'_, '_> {
         let compared = compared(&name.value, self.program.tree, self.program.prefixes);
         if compared.is_empty() {
             let message = "列名不能为空".into();
-            self.reader.error("mapping.value", name.span.clone(), message, None);
+            self.reader.error("yaml.value", name.span.clone(), message, None);
         }
         if let Some(ix) = self.names.get(&compared) {
             return *ix;
@@ -225,7 +225,7 @@ impl Compiler<'_, '_> {
     fn when(&mut self, when: &At<Entries<Several<String>>>) -> When {
         if when.value.0.is_empty() || when.value.0.iter().any(|(_, values)| values.0.is_empty()) {
             let message = "条件不能为空,否则每一行都会符合或都不符合".into();
-            self.reader.error("mapping.value", when.span.clone(), message, None);
+            self.reader.error("yaml.value", when.span.clone(), message, None);
         }
         let conditions = when.value.0.iter();
         When(conditions.map(|(name, values)| (self.name(name), values.0.clone())).collect())
@@ -373,7 +373,7 @@ impl Compiler<'_, '_> {
             Ok(value) => Some(value),
             Err(why) => {
                 let message = format!("{}的值{why}", target.name);
-                self.reader.error("mapping.value", text.span.clone(), message, None);
+                self.reader.error("yaml.value", text.span.clone(), message, None);
                 None
             }
         }

@@ -5,15 +5,15 @@ mod ops;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::read::{At, Entries, FromNode, Reader, Several, file_struct, unknown_key, word};
-use super::yaml::{Node, Tree};
 use crate::model::{Encoding, FormatKind, HeaderSpec, Severity, UnknownColumn};
+use crate::yaml::{At, Entries, FromNode, Reader, Several, unknown_key, word};
+use crate::yaml::{Node, Tree};
 use ops::single;
 pub(super) use ops::{CheckKind, OpFile, Side};
 
-file_struct! {
+crate::file_struct! {
     /// 信桥映射规则:把一个委办局的列变成目录数据集的字段
-    struct MappingFile {
+    pub(in crate::mapping) struct MappingFile {
         /// 映射语言版本,现为 1
         mapping: At<u32>,
         /// 本映射的标识:小写字母开头,只含小写字母、数字和连字符
@@ -39,9 +39,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 来源格式
-    struct SourceFile {
+    pub(in crate::mapping) struct SourceFile {
         /// 格式:csv、tsv、workbook(XLSX/XLS)、xml、json、ndjson
         format: Word<FormatKind>,
         /// 文本编码,缺省 auto(自动识别)
@@ -61,9 +61,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 一条排除
-    struct ExcludeFile {
+    pub(in crate::mapping) struct ExcludeFile {
         /// 条件:列名 → 值(多个值任一即可;多列须同时满足)
         when: At<Entries<Several<String>>>,
         /// 依据的规则编号,如 scope.summary-procedure
@@ -71,9 +71,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 一个字段的取值办法。次序:取值 → 去空白 → do → split → code → default → 类型转换 → check
-    struct FieldFile {
+    pub(in crate::mapping) struct FieldFile {
         /// 来源列名(可多个,取第一个非空的);树形来源写路径,如 party/name、@wsh
         from: Several<At<String>>,
         /// 由几列连接而成
@@ -107,9 +107,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 几列连接
-    struct ConcatFile {
+    pub(in crate::mapping) struct ConcatFile {
         /// 列名,按次序
         from: Vec<At<String>>,
         /// 连接文本,缺省没有
@@ -117,9 +117,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 两个字段的比较;任一为空则不比较
-    struct CheckFile {
+    pub(in crate::mapping) struct CheckFile {
         /// 编号,问题项里显示为 check.<编号>
         id: At<String>,
         /// 左边的字段代码
@@ -137,9 +137,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 一个测试
-    struct TestFile {
+    pub(in crate::mapping) struct TestFile {
         /// 名称
         name: String,
         /// 来源行:列名 → 单元格
@@ -245,9 +245,9 @@ pub(super) enum Compare {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HeaderFile(pub(super) HeaderSpec);
 
-file_struct! {
+crate::file_struct! {
     /// 表头行号,从 1 起
-    struct HeaderRow {
+    pub(in crate::mapping) struct HeaderRow {
         /// 行号
         row: At<u32>,
     }
@@ -260,14 +260,14 @@ impl FromNode for HeaderFile {
             Tree::Map(_) => {
                 let row = HeaderRow::from_node(node, reader)?.row;
                 if row.value == 0 {
-                    reader.error("mapping.value", row.span, "行号从 1 起".into(), None);
+                    reader.error("yaml.value", row.span, "行号从 1 起".into(), None);
                     return None;
                 }
                 Some(Self(HeaderSpec::Row(row.value)))
             }
             Tree::Null | Tree::Text(_) | Tree::List(_) => {
                 let message = "表头应写 auto 或 {row: 行号}".into();
-                reader.error("mapping.value", node.span.clone(), message, None);
+                reader.error("yaml.value", node.span.clone(), message, None);
                 None
             }
         }

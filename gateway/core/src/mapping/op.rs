@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 use time::{Date, Month};
 
 use super::file::{OpFile, Side};
-use super::read::{At, Reader};
+use crate::yaml::{At, Reader};
 
 /// Texts longer than this are not made by `pad`.
 const PAD_LIMIT: u32 = 256;
@@ -38,7 +38,7 @@ impl Op {
             OpFile::Replace(replace) => {
                 if replace.find.value.is_empty() {
                     let message = "要找的文本不能为空".into();
-                    reader.error("mapping.value", replace.find.span.clone(), message, None);
+                    reader.error("yaml.value", replace.find.span.clone(), message, None);
                     return None;
                 }
                 Self::Replace {
@@ -49,7 +49,7 @@ impl Op {
             OpFile::Pad(pad) => {
                 if pad.to.value > PAD_LIMIT {
                     let message = format!("最多补到{PAD_LIMIT}个字符");
-                    reader.error("mapping.value", pad.to.span.clone(), message, None);
+                    reader.error("yaml.value", pad.to.span.clone(), message, None);
                     return None;
                 }
                 let with = match &pad.with {
@@ -62,7 +62,7 @@ impl Op {
             OpFile::Substr(substr) => {
                 let Some(skip) = substr.start.value.checked_sub(1) else {
                     let message = "字符从 1 数起".into();
-                    reader.error("mapping.value", substr.start.span.clone(), message, None);
+                    reader.error("yaml.value", substr.start.span.clone(), message, None);
                     return None;
                 };
                 let take = substr.length.map_or(Some(usize::MAX), |n| usize::try_from(n).ok());
@@ -77,7 +77,7 @@ impl Op {
                         let wanted = usize::try_from(group.value).ok()?;
                         if wanted > groups {
                             let message = format!("表达式里只有{groups}对括号");
-                            reader.error("mapping.value", group.span.clone(), message, None);
+                            reader.error("yaml.value", group.span.clone(), message, None);
                             return None;
                         }
                         wanted
@@ -162,7 +162,7 @@ fn one_char(text: &At<String>, reader: &mut Reader<'_>) -> Option<char> {
     match (chars.next(), chars.next()) {
         (Some(c), None) => Some(c),
         _ => {
-            reader.error("mapping.value", text.span.clone(), "应为一个字符".into(), None);
+            reader.error("yaml.value", text.span.clone(), "应为一个字符".into(), None);
             None
         }
     }

@@ -8,11 +8,11 @@ use regex::Regex;
 
 use super::file::{Compare, TestFile};
 use super::op::{DatePattern, Op};
-use super::read::At;
 use crate::catalogue::FieldIx;
 use crate::catalogue::rules::Rule;
 use crate::model::{Severity, Value};
 use crate::value::Unit;
+use crate::yaml::At;
 
 /// Index into [`Program::names`].
 pub(super) type NameIx = usize;

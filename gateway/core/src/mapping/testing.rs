@@ -7,10 +7,10 @@ use time::Date;
 
 use super::file::{OptText, TestFile};
 use super::program::line_of;
-use super::read::At;
 use super::{Applied, Mapping, TestOutcome, TestReport};
 use crate::catalogue::{self, Catalogue, CheckContext};
 use crate::model::{Columns, Draft, Finding, Operation, Row, Severity, Shape};
+use crate::yaml::At;
 
 pub(super) fn run(mapping: &Mapping, catalogue: &Catalogue, today: Date) -> TestReport {
     let program = &mapping.program;

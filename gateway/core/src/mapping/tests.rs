@@ -395,7 +395,7 @@ fn syntax_errors_and_folded_scalars_are_told_in_chinese() {
         ("mapping: 1\nid: [a\n", "yaml.syntax", 0),
         ("mapping: 1\n\tid: a\n", "yaml.syntax", 1),
         ("mapping: 1\nid: *x\n", "yaml.syntax", 2),
-        ("", "mapping.type", 0),
+        ("", "yaml.type", 0),
         ("mapping: 1\ntitle: 城管\n  id: a\n", "yaml.syntax", 3),
         ("mapping: 1\ntitle: 城管\n  处罚\n", "yaml.folded", 2),
         ("mapping: 1\nmapping: 1\n", "yaml.duplicate-key", 2),

@@ -5,12 +5,12 @@ use std::ops::Range;
 use schemars::JsonSchema;
 
 use super::Word;
-use crate::mapping::read::{At, FromNode, Reader, file_struct, nearest, pairs};
-use crate::mapping::yaml::{Node, Tree};
+use crate::yaml::{At, FromNode, Reader, nearest, pairs};
+use crate::yaml::{Node, Tree};
 
-file_struct! {
+crate::file_struct! {
     /// 替换文本(按字面,不是正则)
-    struct Replace {
+    pub(in crate::mapping) struct Replace {
         /// 要找的文本
         find: At<String>,
         /// 换成的文本,缺省删去
@@ -18,9 +18,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 补足位数
-    struct Pad {
+    pub(in crate::mapping) struct Pad {
         /// 补到几个字符
         to: At<u32>,
         /// 用哪个字符补,缺省 0
@@ -30,9 +30,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 截取,按字符
-    struct Substr {
+    pub(in crate::mapping) struct Substr {
         /// 从第几个字符起,从 1 数
         start: At<u32>,
         /// 取几个字符,缺省到末尾
@@ -40,9 +40,9 @@ file_struct! {
     }
 }
 
-file_struct! {
+crate::file_struct! {
     /// 按正则表达式提取;不匹配则该值有误
-    struct Extract {
+    pub(in crate::mapping) struct Extract {
         /// 正则表达式
         pattern: At<String>,
         /// 取第几个括号,0 为整个匹配;缺省有括号取 1,没有取 0
@@ -172,7 +172,7 @@ pub(super) fn single<'n>(
     let mut entries = pairs(node, reader)?;
     if entries.len() != 1 {
         let message = format!("一个{what}只能有一个键");
-        reader.error("mapping.type", node.span.clone(), message, None);
+        reader.error("yaml.type", node.span.clone(), message, None);
         return None;
     }
     entries.pop()

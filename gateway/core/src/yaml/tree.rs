@@ -16,18 +16,21 @@ use super::read::Reader;
 
 /// A node and the bytes it was written in.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) span: Range<usize>,
-    pub(super) tree: Tree,
+pub struct Node {
+    /// The bytes it was written in.
+    pub span: Range<usize>,
+    /// What it is.
+    pub tree: Tree,
 }
 
 /// What a node is.
 #[derive(Debug, Clone)]
-pub(super) enum Tree {
+pub enum Tree {
     /// Nothing, `~` or `null`.
     Null,
     /// A scalar as written.
     Text(String),
+    /// Items in order.
     List(Vec<Node>),
     /// Entries in order, repeated keys included.
     Map(Vec<(Node, Node)>),
@@ -35,7 +38,7 @@ pub(super) enum Tree {
 
 impl Node {
     /// What the node is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self.tree {
             Tree::Null => "空值",
             Tree::Text(_) => "文本",
@@ -46,7 +49,7 @@ impl Node {
 }
 
 /// Parses a file; syntax errors and folded scalars are told to `reader`.
-pub(super) fn parse(reader: &mut Reader<'_>) -> Option<Node> {
+pub fn parse(reader: &mut Reader<'_>) -> Option<Node> {
     let text = reader.text;
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;

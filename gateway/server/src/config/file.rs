@@ -1,0 +1,141 @@
+//! The files' keys, each named once. The Chinese doc comments are for the people who write them.
+
+use xinqiao_core::file_struct;
+use xinqiao_core::yaml::{At, Entries, FromNode, Node, Reader, Several, Tree, pairs};
+
+file_struct! {
+    /// 信桥网关的运行配置
+    pub(super) struct GatewayFile {
+        /// 配置版本,现为 1
+        config: At<u32>,
+        /// 持久化数据所在目录
+        data: String,
+        /// 目录、日历、映射规则所在目录;不写则用程序自带的
+        mappings: Option<String>,
+        /// 委办局推送的监听地址;不写则不监听
+        listen: Option<ListenFile>,
+        /// 解码、映射、校验的并行数;不写则与处理器核数相同
+        workers: Option<u32>,
+        /// 投递目标
+        targets: Entries<TargetFile>,
+    }
+}
+
+file_struct! {
+    /// 监听
+    pub(super) struct ListenFile {
+        /// IP:端口
+        address: At<String>,
+        /// 证书与私钥(PEM 文件);不写则为明文,只应监听在本机或由前置代理加密
+        tls: Option<TlsFile>,
+    }
+}
+
+file_struct! {
+    /// 监听所用的证书
+    pub(super) struct TlsFile {
+        /// 证书链文件
+        cert: String,
+        /// 私钥文件
+        key: String,
+    }
+}
+
+file_struct! {
+    /// 一个投递目标
+    pub(super) struct TargetFile {
+        /// 协议,如 rest
+        kind: At<String>,
+        /// 协议的参数
+        params: At<Params>,
+        /// 每次请求的记录数,缺省 200
+        batch: Option<u32>,
+        /// 同时进行的请求数,缺省 2
+        concurrency: Option<u32>,
+        /// 首次重试前等待的毫秒数上限,缺省 2000
+        retry_base_millis: Option<u32>,
+        /// 重试等待的毫秒数上限,缺省 300000
+        retry_cap_millis: Option<u32>,
+        /// 投递次数用尽即成死信,缺省 30
+        max_attempts: Option<u32>,
+        /// 一批记录最多占用的秒数,缺省 120
+        lease_seconds: Option<u32>,
+    }
+}
+
+file_struct! {
+    /// 委办局与接入任务
+    pub(super) struct FeedsFile {
+        /// 配置版本,现为 1
+        config: At<u32>,
+        /// 委办局
+        agencies: Entries<AgencyFile>,
+        /// 接入任务
+        feeds: Entries<FeedFile>,
+    }
+}
+
+file_struct! {
+    /// 一个委办局
+    pub(super) struct AgencyFile {
+        /// 全称
+        name: String,
+    }
+}
+
+file_struct! {
+    /// 一个接入任务:一个委办局 × 一份映射规则 × 一个数据源
+    pub(super) struct FeedFile {
+        /// 委办局
+        agency: At<String>,
+        /// 映射规则的标识
+        mapping: At<String>,
+        /// 投递目标
+        targets: Several<At<String>>,
+        /// 数据源
+        source: SourceFile,
+        /// 单个报文的最大兆字节数,缺省 1024
+        max_megabytes: Option<u32>,
+    }
+}
+
+file_struct! {
+    /// 数据源
+    pub(super) struct SourceFile {
+        /// 协议:folder、rest 或 push
+        kind: At<String>,
+        /// 协议的参数
+        params: At<Params>,
+    }
+}
+
+/// Parameters of an adapter, which only the adapter understands. Scalars that read as JSON numbers
+/// or truth values become such; adapters take numbers as text where they want text.
+#[derive(Debug, Clone, schemars::JsonSchema)]
+pub(super) struct Params(pub(super) serde_json::Map<String, serde_json::Value>);
+
+impl FromNode for Params {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        object(node, reader).map(Self)
+    }
+}
+
+fn object(
+    node: &Node,
+    reader: &mut Reader<'_>,
+) -> Option<serde_json::Map<String, serde_json::Value>> {
+    let entries = pairs(node, reader)?;
+    Some(entries.into_iter().filter_map(|(k, v)| Some((k.value, json(v, reader)?))).collect())
+}
+
+fn json(node: &Node, reader: &mut Reader<'_>) -> Option<serde_json::Value> {
+    Some(match &node.tree {
+        Tree::Null => serde_json::Value::Null,
+        Tree::Text(text) => match serde_json::from_str(text) {
+            Ok(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => value,
+            _ => serde_json::Value::String(text.clone()),
+        },
+        Tree::List(items) => items.iter().map(|item| json(item, reader)).collect::<Option<_>>()?,
+        Tree::Map(_) => serde_json::Value::Object(object(node, reader)?),
+    })
+}

@@ -1,0 +1,105 @@
+//! The data the gateway decides by: catalogue, calendar, mappings.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use xinqiao_core::calendar::Calendar;
+use xinqiao_core::catalogue::Catalogue;
+use xinqiao_core::diagnostic::{Bundle, Diagnostics};
+use xinqiao_core::mapping::Mapping;
+use xinqiao_core::model::MappingId;
+
+/// `mappings/` as it was when the binary was built.
+const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/mappings.rs"));
+
+/// Everything read from `mappings/`.
+#[derive(Debug)]
+pub struct Domain {
+    /// The files themselves, for showing diagnostics.
+    pub bundle: Bundle,
+    /// Datasets and generations.
+    pub catalogue: Catalogue,
+    /// Working days.
+    pub calendar: Calendar,
+    /// Mappings under `agencies/`, by id, with the path of each.
+    pub mappings: BTreeMap<MappingId, (String, Arc<Mapping>)>,
+    /// Warnings in the files.
+    pub warnings: Diagnostics,
+}
+
+/// Why the data cannot be used.
+#[derive(Debug)]
+pub struct DomainError {
+    /// The files as far as they were read.
+    pub bundle: Bundle,
+    /// Every error.
+    pub found: Diagnostics,
+}
+
+/// Reads a data folder, or what was built in if none is given.
+pub fn bundle(folder: Option<&Path>) -> std::io::Result<Bundle> {
+    let Some(folder) = folder else {
+        return Ok(Bundle(
+            BUILT_IN.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect(),
+        ));
+    };
+    let mut files = BTreeMap::new();
+    walk(folder, folder, &mut files)?;
+    Ok(Bundle(files))
+}
+
+fn walk(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            walk(root, &path, files)?;
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "csv") {
+            let name =
+                path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+            // A sample in another encoding is no file of ours: only UTF-8 texts are.
+            if let Ok(text) = String::from_utf8(std::fs::read(&path)?) {
+                files.insert(name, text);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Domain {
+    /// Parses everything in a bundle; every error at once.
+    pub fn load(bundle: Bundle) -> Result<Self, Box<DomainError>> {
+        let mut found = Diagnostics::default();
+        let calendar = Calendar::load(&bundle).map_err(|e| found.0.extend(e.0)).ok();
+        let catalogue = Catalogue::load(&bundle).map_err(|e| found.0.extend(e.0)).ok();
+        let mut mappings = BTreeMap::new();
+        if let Some(catalogue) = &catalogue {
+            for (path, text) in
+                bundle.under("agencies/").filter(|(path, _)| path.ends_with(".yaml"))
+            {
+                match Mapping::parse(path, text, catalogue, &bundle) {
+                    Ok((mapping, warnings)) => {
+                        found.0.extend(warnings.0);
+                        mappings.insert(mapping.id.clone(), (path.to_owned(), Arc::new(mapping)));
+                    }
+                    Err(errors) => found.0.extend(errors.0),
+                }
+            }
+        }
+        match (calendar, catalogue) {
+            (Some(calendar), Some(catalogue)) if !found.has_errors() => {
+                Ok(Self { bundle, catalogue, calendar, mappings, warnings: found })
+            }
+            _ => Err(Box::new(DomainError { bundle, found })),
+        }
+    }
+}
+
+impl std::error::Error for DomainError {}
+
+/// The errors as a person reads them.
+impl std::fmt::Display for DomainError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.found.render(&self.bundle, false))
+    }
+}

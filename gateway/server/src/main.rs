@@ -1,0 +1,5 @@
+//! `xinqiao`: see `xinqiao --help`.
+
+fn main() -> std::process::ExitCode {
+    xinqiao::commands::main()
+}

@@ -7,6 +7,7 @@ mod finding;
 mod guard;
 mod header;
 mod json;
+mod sniff;
 mod text;
 mod workbook;
 #[cfg(test)]
@@ -15,6 +16,8 @@ mod xml;
 
 use xinqiao_core::model::FormatKind;
 use xinqiao_core::spi::Format;
+
+pub use sniff::{Sniffed, sniff};
 
 /// Every family.
 pub const FORMATS: &[&dyn Format] =

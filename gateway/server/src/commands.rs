@@ -9,6 +9,7 @@ mod deadline;
 mod global;
 mod mapping;
 mod out;
+mod serve;
 mod usage;
 
 use std::process::ExitCode;
@@ -18,11 +19,8 @@ use clap::{Arg, ArgAction, ArgMatches};
 pub use global::Global;
 
 /// Every verb, in the order of the help text.
-const COMMANDS: &[&dyn Command] = &[
-    &check::Check,
-    &mapping::Mapping,
-    &deadline::Deadline,
-];
+const COMMANDS: &[&dyn Command] =
+    &[&serve::Serve, &check::Check, &mapping::Mapping, &deadline::Deadline];
 
 /// One verb.
 pub trait Command: Sync {

@@ -18,11 +18,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 pub use global::Global;
 
 /// Every verb, in the order of the help text.
-const COMMANDS: &[&dyn Command] = &[
-    &check::Check,
-    &mapping::Mapping,
-    &deadline::Deadline,
-];
+const COMMANDS: &[&dyn Command] = &[&check::Check, &mapping::Mapping, &deadline::Deadline];
 
 /// One verb.
 pub trait Command: Sync {

@@ -162,10 +162,9 @@ impl<'a> Clocks<'a> {
 
     fn plain(&self, decided: Date) -> Result<(), CommandError> {
         let deadlines = self.deadlines(decided);
-        let title = self.generations.last().map_or("", |dataset| dataset.title.as_str());
         let mut out = out::stdout();
-        writeln!(out, "数据集  {}({title})", self.id)?;
-        writeln!(out, "决定日  {}(第0天)", told(decided))?;
+        writeln!(out, "数据集   {}", self.id)?;
+        writeln!(out, "决定日期 {},为第0天", told(decided))?;
         writeln!(out, "承诺时限 {},当日24时止", told(deadlines.pledged))?;
         writeln!(out, "法定时限 {},当日24时止", told(deadlines.statutory))?;
         let (first, last) = self.calendar.coverage();

@@ -35,6 +35,7 @@ impl Global {
         [
             Arg::new("config")
                 .long("config")
+                .display_order(900)
                 .value_name("目录")
                 .env("XINQIAO_CONFIG")
                 .default_value(".")
@@ -43,6 +44,7 @@ impl Global {
                 .help("配置目录(gateway.yaml 与 feeds.yaml 所在);缺省为环境变量 XINQIAO_CONFIG,再缺省为当前目录"),
             Arg::new("mappings")
                 .long("mappings")
+                .display_order(901)
                 .value_name("目录")
                 .env("XINQIAO_MAPPINGS")
                 .value_parser(ValueParser::path_buf())
@@ -50,6 +52,7 @@ impl Global {
                 .help("映射目录(目录、日历、映射规则所在);缺省为环境变量 XINQIAO_MAPPINGS,再缺省按 gateway.yaml 的 mappings,都没有则用程序自带的"),
             Arg::new("json")
                 .long("json")
+                .display_order(902)
                 .action(ArgAction::SetTrue)
                 .global(true)
                 .help("以 JSON 输出结果"),

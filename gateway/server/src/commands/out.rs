@@ -31,7 +31,7 @@ pub(super) fn text(text: impl std::fmt::Display) -> Result<(), CommandError> {
 /// A table with Chinese headings; columns from `numbers` on are right-aligned.
 pub(super) fn table<const N: usize>(headings: [&str; N], numbers: usize) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(headings);
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(headings);
     for column in table.column_iter_mut().skip(numbers) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -14,6 +14,7 @@ pub(super) fn localised(root: Command) -> Command {
     let help = Arg::new("help")
         .short('h')
         .long("help")
+        .display_order(910)
         .action(ArgAction::Help)
         .global(true)
         .help("显示帮助");

@@ -1,3 +1,4 @@
 //! `demo`.
 
+pub mod agencies;
 pub mod platform;

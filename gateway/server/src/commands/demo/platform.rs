@@ -353,7 +353,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_repeated_key_gets_the_first_answer_and_no_second_effect() {
-        let platform = start(PlatformOptions { refuse_one_in: Some(3), ..Default::default() }).await;
+        let platform =
+            start(PlatformOptions { refuse_one_in: Some(3), ..Default::default() }).await;
         let first = send(&platform, 0..60).await.codes.unwrap();
         let refused = first.iter().filter(|code| *code == "1001").count();
         assert!((5..40).contains(&refused), "about a third of 60, not {refused}");

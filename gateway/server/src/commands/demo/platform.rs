@@ -307,7 +307,7 @@ fn digest(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{BodyExt as _, Full, Limited};
+    use http_body_util::{BodyExt, Full, Limited};
     use hyper_util::client::legacy::Client;
     use hyper_util::rt::TokioExecutor;
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -27,6 +27,7 @@ use xinqiao_core::fault::chain;
 use xinqiao_core::model::Timestamp;
 use xinqiao_store::{ItemState, StatusView};
 
+use super::{CommandError, Global};
 use crate::clock::ShiftedClock;
 use crate::compose::Gateway;
 use crate::config;
@@ -53,34 +54,39 @@ pub struct Options {
     pub keep: bool,
 }
 
-/// The command line of `xinqiao demo`.
-pub fn clap() -> Command {
-    let flag = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-    };
-    Command::new("demo")
-        .about("在本机演示全流程:六个委办局、网关、平台替身")
-        .arg(flag("exit", "跑完即退出;每一行都有着落时退出码为0"))
-        .arg(flag("json", "最后一行输出一个JSON对象"))
-        .arg(flag("keep", "保留工作目录"))
-        .arg(
-            Arg::new("dir")
-                .long("dir")
-                .value_name("目录")
-                .value_parser(value_parser!(PathBuf))
-                .help("在此空目录中运行并保留"),
-        )
-}
+/// The verb.
+pub(super) struct Demo;
 
-impl Options {
-    /// Reads what [`clap`] matched.
-    pub fn from_matches(matches: &clap::ArgMatches) -> Self {
-        Self {
+impl super::Command for Demo {
+    fn name(&self) -> &'static str {
+        "demo"
+    }
+
+    fn clap(&self) -> Command {
+        let flag = |name: &'static str, help: &'static str| {
+            Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+        };
+        Command::new(self.name())
+            .about("在本机演示全流程:六个委办局、网关、平台替身")
+            .arg(flag("exit", "跑完即退出;每一行都有着落时退出码为0"))
+            .arg(flag("json", "最后一行输出一个JSON对象"))
+            .arg(flag("keep", "保留工作目录"))
+            .arg(
+                Arg::new("dir")
+                    .long("dir")
+                    .value_name("目录")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("在此空目录中运行并保留"),
+            )
+    }
+
+    fn run(&self, matches: &ArgMatches, _: &Global) -> Result<ExitCode, CommandError> {
+        Ok(run(&Options {
             exit: matches.get_flag("exit"),
             json: matches.get_flag("json"),
             keep: matches.get_flag("keep"),
             dir: matches.get_one::<PathBuf>("dir").cloned(),
-        }
+        }))
     }
 }
 
@@ -133,9 +139,10 @@ async fn play(options: &Options, screen: &mut Screen) -> Result<Tally, String> {
     let clock = Arc::new(ShiftedClock::starting_at(start));
     let mut gateway =
         Gateway::start(config, Arc::new(domain), clock).await.map_err(|error| chain(&error))?;
+    let handle = gateway_handle(&gateway)?;
     let mut sent = BTreeMap::new();
     let played = tokio::select! {
-        played = send(&waves, &stage, &platform, &gateway_handle(&gateway)?, &mut sent, screen, began) => played,
+        played = send(&waves, &stage, &platform, &handle, &mut sent, screen, began) => played,
         error = gateway.failed() => Err(chain(&error)),
     };
     played?;

@@ -90,7 +90,7 @@ impl Screen {
     /// The table by agency.
     pub(super) fn table(&self, tally: &Tally, traffic: Traffic, elapsed: Duration) {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_BORDERS_ONLY);
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         table.set_header([
             "委办局",
             "收到",

@@ -67,7 +67,6 @@ fn found(something: bool) -> ExitCode {
     ExitCode::from(u8::from(something))
 }
 
-
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     match dispatch() {

@@ -258,3 +258,31 @@ fn channel(feed: &str) -> Channel {
 fn told(error: std::io::Error) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_row_is_accounted_for_and_refused_only_for_what_is_wrong_with_it() {
+        let options = Options { exit: true, ..Options::default() };
+        let tally = play(&options, &mut Screen::quiet()).await.unwrap();
+        assert_eq!(tally.unaccounted(), 0, "{}", tally.json());
+        let waves = [agencies::first_wave().unwrap(), agencies::second_wave().unwrap()];
+        for feed in &tally.feeds {
+            let messages = || waves.iter().flatten().filter(|message| message.feed == feed.id);
+            assert_eq!(feed.received, messages().map(|m| m.rows).sum::<u64>(), "{}", feed.id);
+            assert_eq!(feed.refused, messages().map(|m| m.turned_down).sum::<u64>(), "{}", feed.id);
+            assert_eq!(
+                feed.received,
+                feed.accepted + feed.refused + feed.refused_by_platform + feed.repeated,
+                "{}",
+                feed.id
+            );
+        }
+        let json = tally.json();
+        for key in ["refused", "repeated", "late", "retried", "on_time_pledged"] {
+            assert!(json[key].as_u64().unwrap() > 0, "{key} has something to show: {json}");
+        }
+    }
+}

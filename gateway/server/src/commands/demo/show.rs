@@ -16,6 +16,8 @@ use super::tally::{FeedTally, Tally};
 /// Standard output. A reader that has gone away is no reason to stop: write errors are let pass.
 pub(super) struct Screen {
     terminal: bool,
+    /// Shows nothing (tests).
+    quiet: bool,
     /// Lines of the block on the terminal.
     drawn: usize,
     last: Option<Instant>,
@@ -23,12 +25,19 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        Self { terminal: io::stdout().is_terminal(), drawn: 0, last: None }
+        Self { terminal: io::stdout().is_terminal(), quiet: false, drawn: 0, last: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn quiet() -> Self {
+        Self { terminal: false, quiet: true, drawn: 0, last: None }
     }
 
     /// One line.
     pub(super) fn line(&self, text: &str) {
-        let _ = writeln!(io::stdout().lock(), "{text}");
+        if !self.quiet {
+            let _ = writeln!(io::stdout().lock(), "{text}");
+        }
     }
 
     /// How things stand; at most once a second.

@@ -17,6 +17,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures_util::{StreamExt as _, stream};
 use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -216,8 +217,11 @@ async fn take(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
     if breaks {
         let half = Bytes::copy_from_slice(answer.as_bytes().split_at(answer.len() / 2).0);
-        let cut = io::Error::from(io::ErrorKind::ConnectionReset);
-        let parts = futures_util::stream::iter([Ok(half), Err(cut)]);
+        // Without a pause the server would close before a byte of the answer has left.
+        let parts = stream::once(std::future::ready(Ok(half))).chain(stream::once(async {
+            tokio::task::yield_now().await;
+            Err(io::Error::from(io::ErrorKind::ConnectionReset))
+        }));
         return (content_type, Body::from_stream(parts)).into_response();
     }
     (content_type, answer).into_response()

@@ -342,6 +342,7 @@ mod tests {
         let status = response.status();
         let retry_after =
             response.headers().get(header::RETRY_AFTER).map(|v| v.to_str().unwrap().to_owned());
+        #[expect(clippy::disallowed_methods, reason = "Limited stands right inside")]
         let body = BodyExt::collect(Limited::new(response.into_body(), 1 << 20)).await;
         let codes = body.ok().map(|body| {
             let answer: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();

@@ -6,9 +6,11 @@
 
 mod check;
 mod deadline;
+pub mod demo;
 mod global;
 mod mapping;
 mod out;
+mod run;
 mod serve;
 mod usage;
 
@@ -19,8 +21,14 @@ use clap::{Arg, ArgAction, ArgMatches};
 pub use global::Global;
 
 /// Every verb, in the order of the help text.
-const COMMANDS: &[&dyn Command] =
-    &[&serve::Serve, &check::Check, &mapping::Mapping, &deadline::Deadline];
+const COMMANDS: &[&dyn Command] = &[
+    &serve::Serve,
+    &demo::Demo,
+    &check::Check,
+    &mapping::Mapping,
+    &run::Run,
+    &deadline::Deadline,
+];
 
 /// One verb.
 pub trait Command: Sync {

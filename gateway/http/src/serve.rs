@@ -85,9 +85,9 @@ pub(crate) fn tls(chain: &Path, key: &Path) -> io::Result<ServerConfig> {
     Ok(config)
 }
 
-type PanicAnswer = fn(Box<dyn std::any::Any + Send + 'static>) -> Response<Body>;
+type OnPanic = fn(Box<dyn std::any::Any + Send>) -> Response<Body>;
 
 /// Turns a panic in a handler into an answer; the panic hook has told the log.
-pub(crate) fn catch_panic() -> CatchPanicLayer<PanicAnswer> {
+pub(crate) fn catch_panic() -> CatchPanicLayer<OnPanic> {
     CatchPanicLayer::custom(|_| axum::response::IntoResponse::into_response(Problem::defect()))
 }

@@ -1,1 +1,123 @@
+use std::task::Poll;
 
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use xinqiao_core::spi::Arrival;
+use xinqiao_store::ItemFilter;
+
+use super::*;
+use crate::testing::{Bench, bench, stop};
+
+fn state(bench: &Bench) -> ControlState {
+    ControlState {
+        store: bench.store.clone(),
+        feeds: Arc::clone(&bench.feeds),
+        progress: Arc::default(),
+        clock: Arc::clone(&bench.clock) as _,
+    }
+}
+
+async fn receive(bench: &Bench, name: &str) -> u64 {
+    let feed = &bench.feeds[0];
+    let body = futures_util::stream::iter([Ok(Bytes::from(name.to_owned()))]);
+    let arrival = Arrival { name: Some(name.to_owned()), body: Box::pin(body), cursor: None };
+    bench.store.receive(&feed.id, &feed.agency, arrival, 1 << 20).await.unwrap().message
+}
+
+/// Everything a client can ask, as JSON.
+async fn everything(client: &Client, feed: &FeedId, message: u64) -> Vec<Value> {
+    let filter = ItemFilter {
+        state: Some(xinqiao_store::ItemState::Dead),
+        target: Some(TargetId::new("platform").unwrap()),
+        agency: Some(AgencyId::new("jia").unwrap()),
+        deadline_before: Some(Timestamp(1)),
+    };
+    let blank = ActRequest {
+        ids: vec![7],
+        act: QueueAct::Retry,
+        actor: "张".to_owned(),
+        reason: " ".to_owned(),
+    };
+    let act = ActRequest { reason: "已核对".to_owned(), ..blank.clone() };
+    vec![
+        json!(client.status().await.unwrap()),
+        json!(client.feeds().await.unwrap()),
+        json!(client.messages(Some(feed), Some("a b&c=甲"), Some(99), 10).await.unwrap()),
+        json!(client.verdicts(message, 0, 10).await.unwrap()),
+        json!(client.queue(&filter, Some("5-6"), 10).await.unwrap()),
+        json!(client.act(&act).await.unwrap()),
+        json!(client.act(&blank).await.unwrap_err().to_string()),
+        json!(client.item(7).await.unwrap_err().to_string()),
+        json!(client.queue(&filter, Some("x"), 10).await.unwrap_err().to_string()),
+    ]
+}
+
+#[tokio::test]
+async fn the_socket_and_the_store_at_hand_answer_alike() {
+    let bench = bench();
+    let message = receive(&bench, "a b&c=甲").await;
+    receive(&bench, "other").await;
+    let path = bench.dir.path().join("control");
+    assert_eq!(Client::socket(&path).err(), Some(ClientError::NotRunning));
+
+    // A stale socket is in the way.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert_eq!(Client::socket(&path).err(), Some(ClientError::NotRunning));
+    let (stop, shutdown) = stop();
+    let (at, routes, until) = (path.clone(), router(state(&bench)), shutdown.clone());
+    let mut served = Box::pin(async move { serve(&at, routes, until).await });
+    // The first poll binds.
+    assert!(std::future::poll_fn(|cx| Poll::Ready(served.as_mut().poll(cx).is_pending())).await);
+    let served = tokio::spawn(served);
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    let feed = &bench.feeds[0].id;
+    let by_socket = everything(&Client::socket(&path).unwrap(), feed, message).await;
+    assert_eq!(by_socket, everything(&Client::local(state(&bench)), feed, message).await);
+    assert_eq!(by_socket[0]["status"]["feeds"]["one"]["messages"], 2);
+    assert_eq!(by_socket[1].as_array().map(Vec::len), Some(4));
+    assert_eq!(by_socket[2][0]["id"], message);
+    assert_eq!(by_socket[2].as_array().map(Vec::len), Some(1), "by name");
+    assert_eq!(by_socket[5], json!([{ "id": 7, "error": "没有这一项" }]));
+    assert!(by_socket[6].as_str().unwrap().contains("control.reason"));
+    assert!(by_socket[8].as_str().unwrap().contains("http.malformed"));
+
+    let second = serve(&path, router(state(&bench)), shutdown).await.unwrap_err();
+    assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
+    stop.send_replace(true);
+    served.await.unwrap().unwrap();
+    assert!(!path.try_exists().unwrap());
+}
+
+#[tokio::test]
+async fn another_file_is_not_removed() {
+    let bench = bench();
+    let path = bench.dir.path().join("control");
+    std::fs::write(&path, "x").unwrap();
+    let error = serve(&path, router(state(&bench)), stop().1).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&path).unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn ready_while_pull_sources_report_and_do_well() {
+    let bench = bench();
+    let state = state(&bench);
+    let ready = async || {
+        let request = axum::http::Request::get("/readyz").body(axum::body::Body::empty());
+        router(state.clone()).oneshot(request.unwrap()).await.unwrap().status().as_u16()
+    };
+    let pull = FeedId::new("pull").unwrap();
+    let word = |error| FeedProgress { at: state.clock.now(), note: None, error };
+    assert_eq!(ready().await, 503, "nothing said yet");
+    state.progress.set(&pull, word(None));
+    assert_eq!(ready().await, 200);
+    bench.clock.on(600_001);
+    assert_eq!(ready().await, 503, "silent");
+    state.progress.set(&pull, word(Some(("folder.io".to_owned(), "目录不可读".to_owned()))));
+    assert_eq!(ready().await, 503, "in error");
+    assert!(bench.store.status().unwrap().feeds.is_empty(), "asking leaves no trace");
+}

@@ -1,1 +1,199 @@
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use xinqiao_core::spi::Receipt;
 
+use super::*;
+use crate::testing::{Bench, bench, stop};
+
+struct Running {
+    bench: Bench,
+    at: std::net::SocketAddr,
+    stop: tokio::sync::watch::Sender<bool>,
+    served: JoinHandle<std::io::Result<()>>,
+}
+
+struct Said {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Said {
+    /// A refusal must be a problem with Chinese text.
+    fn refused(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)));
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.body["status"], status);
+        for text in ["title", "detail"] {
+            assert!(!self.body[text].as_str().unwrap().is_ascii(), "{text}");
+        }
+    }
+
+    fn receipt(&self) -> Receipt {
+        serde_json::from_value(self.body.clone()).unwrap()
+    }
+}
+
+impl Running {
+    async fn start() -> Self {
+        let bench = bench();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let (stop, shutdown) = stop();
+        let state = PushState {
+            store: bench.store.clone(),
+            feeds: Arc::clone(&bench.feeds),
+            clock: Arc::clone(&bench.clock) as _,
+        };
+        let served = tokio::spawn(serve(listener, None, router(state), shutdown));
+        Self { bench, at, stop, served }
+    }
+
+    async fn connect(&self) -> SendRequest<Body> {
+        let stream = TcpStream::connect(self.at).await.unwrap();
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Said {
+        let response = self.connect().await.send_request(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        #[expect(clippy::disallowed_methods, reason = "limited, as the ban asks")]
+        let body = Limited::new(body, 1 << 20).collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&body).unwrap();
+        Said { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    async fn post(&self, feed: &str, body: impl Into<Body>) -> Said {
+        self.ask(with(feed, Request::post("/api/v1/messages")).body(body.into()).unwrap()).await
+    }
+
+    async fn get(&self, feed: &str, path: &str) -> Said {
+        self.ask(with(feed, Request::get(path)).body(Body::empty()).unwrap()).await
+    }
+}
+
+fn with(feed: &str, request: axum::http::request::Builder) -> axum::http::request::Builder {
+    request.header("host", "gateway").header("authorization", format!("Bearer {feed}-token"))
+}
+
+#[tokio::test]
+async fn a_receipt_names_a_message_that_is_durably_held() {
+    let running = Running::start().await;
+    let request = with("one", Request::post("/api/v1/messages?name=%E5%A4%84%E7%BD%9A.csv"));
+    let said = running.ask(request.body(Body::from("甲,乙\n")).unwrap()).await;
+    assert_eq!(said.status, 201);
+    let receipt = said.receipt();
+    assert!(!receipt.duplicate);
+    assert_eq!(said.headers["location"], format!("/api/v1/messages/{}", receipt.message));
+
+    let seen = running.get("one", &format!("/api/v1/messages/{}", receipt.message)).await;
+    assert_eq!((seen.status, seen.body["name"].as_str()), (200, Some("处罚.csv")));
+
+    running.stop.send_replace(true);
+    running.served.await.unwrap().unwrap();
+    // The store is opened anew, as after a restart.
+    let Bench { dir, store, clock, .. } = running.bench;
+    drop(store);
+    let store = Store::open(&dir.path().join("store"), Default::default(), clock).unwrap();
+    let held = store.message(receipt.message).unwrap();
+    assert_eq!((held.digest, held.bytes), (receipt.digest, 8));
+    let mut bytes = String::new();
+    std::io::Read::read_to_string(&mut *store.payload(receipt.message).unwrap(), &mut bytes)
+        .unwrap();
+    assert_eq!(bytes, "甲,乙\n");
+}
+
+#[tokio::test]
+async fn the_same_bytes_get_the_original_receipt() {
+    let running = Running::start().await;
+    let first = running.post("one", "a").await.receipt();
+    running.bench.clock.on(5_000);
+    let again = running.post("one", "a").await;
+    assert_eq!(again.status, 200);
+    assert_eq!(again.receipt(), Receipt { duplicate: true, ..first });
+    // Another feed's same bytes are another message.
+    assert_eq!(running.post("two", "a").await.status, 201);
+}
+
+#[tokio::test]
+async fn no_path_opens_without_a_token() {
+    let running = Running::start().await;
+    let paths =
+        ["/api/v1/messages", "/api/v1/messages/1", "/api/v1/messages/1/verdicts", "/", "/x"];
+    let tokens = [
+        None,
+        Some("Bearer "),
+        Some("Bearer pull-token"),
+        Some("Basic one-token"),
+        Some("one-token"),
+    ];
+    for path in paths {
+        for method in ["GET", "POST", "DELETE"] {
+            for token in tokens {
+                let mut request = Request::builder().method(method).uri(path).header("host", "g");
+                if let Some(token) = token {
+                    request = request.header("authorization", token);
+                }
+                let said = running.ask(request.body(Body::from("a")).unwrap()).await;
+                said.refused(401, "http.token");
+                assert_eq!(said.headers["www-authenticate"], "Bearer");
+            }
+        }
+    }
+    assert!(running.bench.store.messages(None, None, None, 1).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn another_agency_s_message_looks_absent() {
+    let running = Running::start().await;
+    let id = running.post("one", "a").await.receipt().message;
+    for path in [format!("/api/v1/messages/{id}"), format!("/api/v1/messages/{id}/verdicts")] {
+        running.get("two", &path).await.refused(404, "http.not-found");
+        assert_eq!(running.get("few", &path).await.status, 200, "same agency, other feed");
+    }
+    running.get("one", "/api/v1/messages/999").await.refused(404, "http.not-found");
+    running.get("one", "/api/v1/messages/一").await.refused(404, "http.not-found");
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_is_refused_and_not_kept() {
+    let running = Running::start().await;
+    running.post("one", vec![b'a'; 100_001]).await.refused(413, "intake.too-large");
+    let chunks =
+        futures_util::stream::iter([60_000; 2].map(|n| std::io::Result::Ok("a".repeat(n))));
+    running.post("one", Body::from_stream(chunks)).await.refused(413, "intake.too-large");
+    running.post("one", "").await.refused(422, "intake.empty");
+    for (header, value, code) in [
+        ("content-encoding", "gzip", "http.content-encoding"),
+        ("content-type", "multipart/form-data; boundary=x", "http.multipart"),
+    ] {
+        let request = with("one", Request::post("/api/v1/messages")).header(header, value);
+        running.ask(request.body(Body::from("a")).unwrap()).await.refused(415, code);
+    }
+    running.get("one", "/api/v1/messages/1/verdicts?limit=x").await.refused(400, "http.malformed");
+    running.get("one", "/api/v1/messages").await.refused(405, "http.no-method");
+    running.get("one", "/x").await.refused(404, "http.no-route");
+    assert!(running.bench.store.messages(None, None, None, 1).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_feed_s_rate_is_its_own_and_recovers() {
+    let running = Running::start().await;
+    for body in ["a", "b"] {
+        assert_eq!(running.post("few", body).await.status, 201);
+    }
+    let said = running.post("few", "c").await;
+    said.refused(429, "http.rate-limit");
+    assert_eq!(said.headers["retry-after"], "30");
+    assert_eq!(running.post("one", "c").await.status, 201);
+    running.bench.clock.on(30_000);
+    assert_eq!(running.post("few", "c").await.status, 201);
+}

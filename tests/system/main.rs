@@ -1,0 +1,4 @@
+//! One binary for everything that only the whole can show.
+
+#[cfg(test)]
+mod architecture;

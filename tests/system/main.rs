@@ -2,3 +2,13 @@
 
 #[cfg(test)]
 mod architecture;
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod fault;
+#[cfg(test)]
+mod flow;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod watch;

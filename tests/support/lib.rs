@@ -2,10 +2,12 @@
 //! configuration folder, and a client that pushes.
 
 mod client;
+mod figures;
 mod made;
 mod world;
 
 pub use client::{Answer, Client};
+pub use figures::{rounds, spread};
 pub use made::{Row, csv, mapping, ndjson, uscc};
 pub use world::{PUSH, TOKEN, World};
 

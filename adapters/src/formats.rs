@@ -1,17 +1,27 @@
 //! Bytes → rows: one file per family of formats, and the registry.
 
+mod biff;
+mod book;
 mod delimited;
 mod finding;
+mod guard;
 mod header;
 mod json;
+mod sniff;
 mod text;
+mod workbook;
+#[cfg(test)]
+mod workbook_tests;
 mod xml;
 
 use xinqiao_core::model::FormatKind;
 use xinqiao_core::spi::Format;
 
+pub use sniff::{Sniffed, sniff};
+
 /// Every family.
-pub const FORMATS: &[&dyn Format] = &[&delimited::Delimited, &xml::Xml, &json::Json];
+pub const FORMATS: &[&dyn Format] =
+    &[&delimited::Delimited, &workbook::Workbook, &xml::Xml, &json::Json];
 
 /// The decoder of a kind.
 pub fn find(kind: FormatKind) -> Option<&'static dyn Format> {

@@ -2,18 +2,24 @@
 
 use std::borrow::Cow;
 
+use xinqiao_core::catalogue::rules::raised;
 use xinqiao_core::model::{Dimension, Finding, Severity};
 
 /// `row.malformed`: the row cannot be taken apart; it is refused, the rest goes on.
 pub(super) fn malformed(message: String, fix: &str) -> Finding {
+    raised::ROW_MALFORMED.finding_with_fix(None, None, message, fix.to_owned())
+}
+
+/// `row.instruction`: a note left among the data (填表说明); it is passed over.
+pub(super) fn instruction() -> Finding {
     Finding {
-        rule: Cow::Borrowed("row.malformed"),
-        severity: Severity::Error,
+        rule: Cow::Borrowed("row.instruction"),
+        severity: Severity::Warning,
         dimension: Dimension::Conformity,
         field: None,
         column: None,
         cell: None,
-        message,
-        fix: fix.to_owned(),
+        message: "该行只有一格长文字,像是填表说明,没有当作数据".to_owned(),
+        fix: "如是说明,请从数据区删去;如是数据,请补全各列".to_owned(),
     }
 }

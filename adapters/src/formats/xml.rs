@@ -270,8 +270,10 @@ impl Walk<'_> {
     }
 }
 
-/// The encoding to read with: the mapping's; for `Auto` the prolog's, unless there is a BOM or the
-/// prolog is wrong (GBK declared over valid UTF-8), which [`detect`] settles by content.
+/// The encoding to read with: the mapping's; for `Auto` UTF-16 if the text begins as such without a
+/// BOM, else told by content in [`detect`]. What the prolog declares is not asked: bytes that are
+/// valid UTF-8 throughout are UTF-8 whatever it says (hubs wrap texts declared GBK into UTF-8
+/// envelopes), and all others are read as GB18030, which GBK and GB2312 are part of.
 fn prolog(declared: Encoding, input: &mut dyn ReadSeek) -> Result<Encoding, DecodeError> {
     if declared != Encoding::Auto {
         return Ok(declared);

@@ -1,11 +1,38 @@
 //! The control interface: what the commands ask, of a running gateway through a socket in its data
 //! folder, or of the store itself when no gateway runs. One router serves both.
 
+mod ask;
+mod client;
+mod routes;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use xinqiao_core::model::{AgencyId, FeedId, TargetId, Timestamp};
-use xinqiao_store::{FeedCounters, ItemView, QueueAct, StatusView};
+use xinqiao_core::spi::Clock;
+use xinqiao_store::{FeedCounters, ItemView, QueueAct, StatusView, Store};
 
-use crate::FeedProgress;
+use crate::{FeedProgress, Feeds, Progress};
+
+pub use client::{Client, ClientError};
+pub use routes::router;
+pub use socket::serve;
+
+/// What the control interface works on.
+#[derive(Clone)]
+pub struct ControlState {
+    /// What is asked and acted on.
+    pub store: Store,
+    /// Every feed.
+    pub feeds: Feeds,
+    /// What their sources last did.
+    pub progress: Arc<Progress>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
 
 /// Answer of `GET /control/v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,4 +96,13 @@ pub struct ActResult {
     pub id: u64,
     /// Why not (Chinese), if not.
     pub error: Option<String>,
+}
+
+/// Answer of `GET /readyz`: 200 when ready, 503 with reasons when not.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether there is no reason against it.
+    pub ready: bool,
+    /// What is wrong (Chinese), one line each.
+    pub reasons: Vec<String>,
 }

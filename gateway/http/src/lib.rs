@@ -2,12 +2,19 @@
 //! by [`control`]. The only crate that names axum's routing for our own interface.
 
 pub mod control;
+mod extract;
+mod problem;
 mod progress;
 pub mod push;
+mod serve;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
 use xinqiao_core::model::{AgencyId, FeedId, TargetId};
+
+use crate::problem::Problem;
 
 pub use progress::{FeedProgress, Progress};
 
@@ -32,9 +39,19 @@ pub struct FeedInfo {
     pub token: Option<[u8; 32]>,
     /// Largest message taken.
     pub max_bytes: u64,
-    /// Messages a minute, for push feeds.
+    /// Messages a minute, for push feeds; 0 is no limit.
     pub per_minute: u32,
 }
 
 /// All feeds.
 pub type Feeds = Arc<Vec<FeedInfo>>;
+
+/// Reads the store off the runtime.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, xinqiao_store::StoreError> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(Problem::from),
+        Err(_) => Err(Problem::defect()),
+    }
+}

@@ -1,1 +1,134 @@
-//! Agency push: `POST /api/v1/messages`.
+//! Agency push: `POST /api/v1/messages`, and what became of a message. The wire format is told in
+//! `docs/formats/push-api.zh.md`.
+//!
+//! Every path asks for a feed's bearer token first, unknown ones too.
+
+mod guard;
+mod intake;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router, middleware};
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use serde::{Deserialize, Serialize};
+use xinqiao_core::model::AgencyId;
+use xinqiao_core::spi::{Clock, Shutdown};
+use xinqiao_store::{MessageView, RowVerdictView, Store, StoreError};
+
+use crate::extract::{Asked, Id};
+use crate::problem::Problem;
+use crate::serve;
+use crate::{FeedInfo, Feeds, blocking};
+use guard::{Gate, Push};
+
+/// What the push interface works on.
+#[derive(Clone)]
+pub struct PushState {
+    /// Where messages go.
+    pub store: Store,
+    /// Whose tokens open it. Feeds without a token are not reachable.
+    pub feeds: Feeds,
+    /// Drives the rate limit.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The push interface as a router.
+pub fn router(state: PushState) -> Router {
+    let push = Arc::new(Push::new(state));
+    Router::new()
+        .route("/api/v1/messages", post(intake::receive))
+        .route("/api/v1/messages/{id}", get(message))
+        .route("/api/v1/messages/{id}/verdicts", get(verdicts))
+        .fallback(async || Problem::no_route())
+        .method_not_allowed_fallback(async || Problem::no_method())
+        .layer(middleware::from_fn_with_state(Arc::clone(&push), guard::admit))
+        .layer(serve::catch_panic())
+        .with_state(push)
+}
+
+/// Serves `router` on `listener` until `shutdown`, with TLS if a certificate chain and key (PEM
+/// files) are given. Requests in progress get ten more seconds.
+///
+/// # Errors
+/// If the certificate or key cannot be used, or the listener fails.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    tls: Option<(PathBuf, PathBuf)>,
+    router: Router,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
+    let server = axum_server::from_tcp(listener)?;
+    match tls {
+        None => serve::run(server.acceptor(NoDelayAcceptor::new()), router, shutdown).await,
+        Some((chain, key)) => {
+            let config = RustlsConfig::from_config(Arc::new(serve::tls(&chain, &key)?));
+            let acceptor = RustlsAcceptor::new(config)
+                .handshake_timeout(serve::HANDSHAKE)
+                .acceptor(NoDelayAcceptor::new());
+            serve::run(server.acceptor(acceptor), router, shutdown).await
+        }
+    }
+}
+
+/// Answer of `GET /api/v1/messages/{id}/verdicts`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VerdictPage {
+    /// Rows in the message's order.
+    pub rows: Vec<RowVerdictView>,
+    /// `from` of the next page; `null` when there is no further row yet.
+    pub next: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerdictQuery {
+    #[serde(default)]
+    from: u64,
+    limit: Option<usize>,
+}
+
+/// Rows on a page of verdicts, unless asked otherwise, and at most.
+const PAGE: (usize, usize) = (100, 1000);
+
+async fn message(
+    Extension(gate): Extension<Gate>,
+    Id(id): Id,
+) -> Result<Json<MessageView>, Problem> {
+    blocking(move || Ok(Json(own(&gate.push.store, &gate.feed().agency, id)?))).await
+}
+
+async fn verdicts(
+    Extension(gate): Extension<Gate>,
+    Id(id): Id,
+    Asked(query): Asked<VerdictQuery>,
+) -> Result<Json<VerdictPage>, Problem> {
+    let limit = query.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
+    blocking(move || {
+        let store = &gate.push.store;
+        own(store, &gate.feed().agency, id)?;
+        // One more than shown tells whether there is a next page.
+        let mut rows = store.verdicts(id, query.from, limit + 1)?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Ok(Json(VerdictPage { rows, next: more.then(|| query.from.saturating_add(limit as u64)) }))
+    })
+    .await
+}
+
+/// The message, if it is the agency's: another's looks as if it did not exist.
+fn own(store: &Store, agency: &AgencyId, id: u64) -> Result<MessageView, StoreError> {
+    store
+        .message(id)
+        .and_then(|view| if view.agency == *agency { Ok(view) } else { Err(StoreError::NotFound) })
+}
+
+impl Gate {
+    fn feed(&self) -> &FeedInfo {
+        self.push.feed(self.index)
+    }
+}

@@ -9,3 +9,58 @@
 //! commit   verdicts → store       record versions, queue items, verdicts: one transaction
 //! deliver  items → target         outcome back into the queue
 //! ```
+//!
+//! [`process`] runs decode, map and validate over one message; dry runs and real ones share it.
+
+mod commit;
+mod decode;
+mod deliver;
+mod map;
+mod receive;
+mod validate;
+
+use std::ops::ControlFlow;
+
+use time::Date;
+use xinqiao_core::mapping::Mapping;
+use xinqiao_core::spi::{DecodeError, ReadSeek};
+
+use crate::domain::Domain;
+
+pub use commit::{Destination, entry, message_end};
+pub use deliver::{Delivery, deliver};
+pub use receive::FeedInbox;
+pub use validate::{CheckedRecord, CheckedRow};
+
+/// What a message is processed by.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The feed's mapping.
+    pub mapping: &'a Mapping,
+    /// Catalogue and calendar.
+    pub domain: &'a Domain,
+    /// Today in Asia/Shanghai.
+    pub today: Date,
+    /// Rows already committed: decoded again, but not mapped.
+    pub skip: u64,
+}
+
+/// What is to be said about the message as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Warnings (Chinese).
+    pub warnings: Vec<String>,
+    /// Rows seen, those skipped included.
+    pub rows: u64,
+    /// Code and text, if the mapping refuses the message for its columns; no row was taken then.
+    pub refused: Option<(String, String)>,
+}
+
+/// Decodes, maps and validates a message row by row. Blocking: call it off the runtime.
+pub fn process(
+    job: &Job<'_>,
+    input: &mut dyn ReadSeek,
+    each: &mut dyn FnMut(CheckedRow) -> ControlFlow<()>,
+) -> Result<Notes, DecodeError> {
+    decode::decode(job, input, each)
+}

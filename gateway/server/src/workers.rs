@@ -1,1 +1,11 @@
-//! The way data goes.
+//! Who drives the stages: one coordinator hands out messages, each target has its senders, each
+//! source its keeper. None dies silently: a store that stops takes the gateway down with it, and
+//! whoever supervises the process starts it again on the reopened store.
+
+mod intake;
+mod processing;
+mod sending;
+
+pub use intake::keep_source;
+pub use processing::Processing;
+pub use sending::send;

@@ -8,12 +8,12 @@ use xinqiao_core::model::{AgencyId, FeedId, Finding, Operation, TargetId, Timest
 
 use crate::committer::Tx;
 use crate::encode::{
-    ChangeRow, ItemRow, ProgressRow, RecordRow, VerdictRow, VersionMeta, VersionRow,
-    content_digest, encode,
+    ItemRow, ProgressRow, RecordRow, VerdictRow, VersionMeta, VersionRow, content_digest, encode,
+    version_value,
 };
 use crate::intake::{gone, message};
 use crate::queue::{self, refused_change};
-use crate::tables::{Rows as _, Writes as _, id_number, pair, version_key};
+use crate::tables::{Rows as _, Writes as _, id_number, pair};
 use crate::{
     ChunkOutcome, ItemState, MessageEnd, NewVersion, PendingMessage, RecordDigest, RowChunk,
     RowOutcome, Shared, StoreError,
@@ -122,7 +122,9 @@ impl Shared {
         document: Option<&String>,
     ) -> Result<Version, StoreError> {
         let content = content_digest(new.operation, &new.fields);
+        let record = self.record_digest(&new.key);
         let value = encode(&VersionRow {
+            record,
             feed: feed.clone(),
             agency: agency.clone(),
             document: document.cloned(),
@@ -132,7 +134,7 @@ impl Shared {
             fields: new.fields,
         })?;
         Ok(Version {
-            record: self.record_digest(&new.key),
+            record,
             dataset: new.key.dataset,
             content,
             operation: new.operation,
@@ -282,7 +284,10 @@ fn apply(
         return Ok((if current { RowOutcome::Duplicate } else { RowOutcome::Stale }, number));
     }
 
+    tx.state.meta.seq += 1;
+    let seq = tx.state.meta.seq;
     record.versions.push(VersionMeta {
+        seq,
         content: new.content,
         message: place.message,
         row: place.row,
@@ -291,11 +296,7 @@ fn apply(
     record.withdrawn = new.operation == Operation::Withdraw;
     record.milestones.received = record.milestones.received.min(Some(place.received));
     let number = record.version();
-    tx.tables.version.put_raw(&version_key(&new.record, number), &new.value)?;
-    tx.state.meta.seq += 1;
-    let seq = tx.state.meta.seq;
-    let change = ChangeRow { record: new.record, version: number, operation: new.operation };
-    tx.tables.change.put(&seq.to_be_bytes(), &change)?;
+    tx.tables.version.put_raw(&seq.to_be_bytes(), &version_value(number, &new.value))?;
 
     for (_, id) in record.items.clone() {
         supersede(tx, &mut record, id, number, place)?;

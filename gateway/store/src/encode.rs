@@ -55,6 +55,8 @@ pub(crate) struct ProgressRow {
 /// A version, as the head of its record knows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct VersionMeta {
+    /// Position in the change feed: the key of its [`VersionRow`].
+    pub seq: u64,
     /// First 8 bytes of [`content_digest`].
     pub content: [u8; 8],
     pub message: u64,
@@ -94,11 +96,18 @@ impl RecordRow {
     pub(crate) fn version(&self) -> u32 {
         u32::try_from(self.versions.len()).unwrap_or(u32::MAX)
     }
+
+    /// The position of a version in the change feed.
+    pub(crate) fn seq(&self, version: u32) -> Option<u64> {
+        let index = usize::try_from(version).ok()?.checked_sub(1)?;
+        self.versions.get(index).map(|version| version.seq)
+    }
 }
 
 /// What a version says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct VersionRow {
+    pub record: RecordDigest,
     pub feed: FeedId,
     pub agency: AgencyId,
     pub document: Option<String>,
@@ -210,15 +219,6 @@ impl VerdictRow {
         }
     }
 }
-
-/// One entry of the change feed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ChangeRow {
-    pub record: RecordDigest,
-    pub version: u32,
-    pub operation: Operation,
-}
-
 /// Encodes a value.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![LAYOUT]).map_err(|e| StoreError::Corrupt(e.to_string()))
@@ -262,4 +262,21 @@ fn keep<T>(list: &mut Vec<T>, entry: T) {
         list.remove(0);
     }
     list.push(entry);
+}
+
+/// A stored version: its number (u32, big-endian), then the encoded [`VersionRow`]. The row is
+/// encoded before the transaction, when its number is not known yet.
+pub(crate) fn version_value(number: u32, row: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(4 + row.len());
+    value.extend_from_slice(&number.to_be_bytes());
+    value.extend_from_slice(row);
+    value
+}
+
+/// Number and content of a stored version.
+pub(crate) fn read_version(value: &[u8]) -> Result<(u32, VersionRow), StoreError> {
+    let (number, row) = value
+        .split_first_chunk()
+        .ok_or_else(|| StoreError::Corrupt("版本的长度不对".to_owned()))?;
+    Ok((u32::from_be_bytes(*number), decode(row)?))
 }

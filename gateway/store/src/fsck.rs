@@ -8,14 +8,14 @@ use xinqiao_crypto::hex;
 
 use crate::commit::count_row;
 use crate::encode::{
-    ChangeRow, ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, VersionRow, decode,
-    decode_head,
+    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode, decode_head,
+    read_version,
 };
 use crate::open::parse_id;
 use crate::queue::count_accepted;
 use crate::tables::{
     Rows as _, Snapshot, content_key, engine, id_number, number, queue_key, two_numbers,
-    version_key, waiting_key,
+    waiting_key,
 };
 use crate::{FeedCounters, ItemState, RecordDigest, Shared, StoreError};
 
@@ -128,10 +128,9 @@ impl Check<'_> {
                 count_row(counters, &row);
                 if let Some((record, version)) = row.record
                     && tables
-                        .version
-                        .get(version_key(&record, version).as_slice())
-                        .map_err(engine)?
-                        .is_none()
+                        .record
+                        .read::<RecordRow>(&record)?
+                        .is_none_or(|record| record.seq(version).is_none())
                 {
                     found.push(format!("报文{message}:行结论所指的记录版本不存在"));
                 }
@@ -170,12 +169,15 @@ impl Check<'_> {
             let newest = record.version();
             for (meta, number) in record.versions.iter().zip(1u32..) {
                 versions += 1;
-                let version: Option<VersionRow> =
-                    tables.version.read(&version_key(&digest, number))?;
-                let sound = version.is_some_and(|version| {
+                let value =
+                    tables.version.get(meta.seq.to_be_bytes().as_slice()).map_err(engine)?;
+                let version = value.map(|value| read_version(value.value())).transpose()?;
+                let sound = version.is_some_and(|(stored, version)| {
                     let content = crate::encode::content_digest(version.operation, &version.fields);
                     let withdrawn = version.operation == xinqiao_core::model::Operation::Withdraw;
-                    content == meta.content && (number < newest || withdrawn == record.withdrawn)
+                    (stored, version.record) == (number, digest)
+                        && content == meta.content
+                        && (number < newest || withdrawn == record.withdrawn)
                 });
                 if !sound {
                     found.push(format!("记录{name}:第{number}版缺失或内容不符"));
@@ -258,21 +260,13 @@ impl Check<'_> {
 
     fn changes(&mut self) -> Result<(), StoreError> {
         let mut expected = 1;
-        let mut seen = BTreeSet::new();
         let Self { tables, found, .. } = self;
-        tables.change.scan(b"", |key, value| {
+        tables.version.scan(b"", |key, _| {
             let seq = number(key)?;
-            let change: ChangeRow = decode(value)?;
             if seq != expected {
                 found.push(format!("变更序列:{expected}之后出现{seq}"));
             }
             expected = seq + 1;
-            let version: Option<VersionRow> =
-                tables.version.read(&version_key(&change.record, change.version))?;
-            let sound = version.is_some_and(|version| version.operation == change.operation);
-            if !sound || !seen.insert((change.record, change.version)) {
-                found.push(format!("变更{seq}:与记录版本不符"));
-            }
             Ok(true)
         })?;
         self.size("变更序列末尾", self.positions.seq + 1, expected);

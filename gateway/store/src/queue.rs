@@ -1,13 +1,13 @@
 //! The queue: one item per record and target, leased to workers, settled under a fence.
 
+use redb::ReadableTable as _;
 use xinqiao_core::model::{TargetId, Timestamp};
 
 use crate::committer::Tx;
-use crate::encode::{ItemRow, Late, RecordRow, VersionRow};
+use crate::encode::{ItemRow, Late, RecordRow, VersionRow, read_version};
 use crate::intake::gone;
 use crate::tables::{
-    Rows as _, Writes as _, id_prefix, queue_key, queue_prefix, two_numbers, version_key,
-    waiting_key,
+    Rows as _, Writes as _, engine, id_prefix, queue_key, queue_prefix, two_numbers, waiting_key,
 };
 use crate::{
     FeedCounters, ItemState, LeaseToken, Leased, QueueAct, SettledAs, Settlement, Shared,
@@ -196,8 +196,7 @@ fn take_newest(tx: &Tx<'_>, item: &mut ItemRow) -> Result<bool, StoreError> {
     if item.newest == item.version {
         return Ok(false);
     }
-    let version: VersionRow =
-        tx.tables.version.read(&version_key(&item.record, item.newest))?.ok_or_else(gone)?;
+    let version = version(tx, &record(tx, item)?, item.newest)?;
     item.version = item.newest;
     item.feed = version.feed;
     item.agency = version.agency;
@@ -247,9 +246,8 @@ fn lease(
 
 fn take(tx: &mut Tx<'_>, id: u64, until: Timestamp) -> Result<Leased, StoreError> {
     let mut item = item(tx, id)?;
-    let version: VersionRow =
-        tx.tables.version.read(&version_key(&item.record, item.version))?.ok_or_else(gone)?;
     let mut record = record(tx, &item)?;
+    let version = version(tx, &record, item.version)?;
     if record.milestones.sent.is_none() {
         record.milestones.sent = Some(tx.now);
         tx.tables.record.put(&item.record, &record)?;
@@ -280,6 +278,12 @@ fn take(tx: &mut Tx<'_>, id: u64, until: Timestamp) -> Result<Leased, StoreError
 fn held(tx: &Tx<'_>, token: LeaseToken) -> Result<Option<ItemRow>, StoreError> {
     let item: Option<ItemRow> = tx.tables.item.read(&token.id.to_be_bytes())?;
     Ok(item.filter(|item| item.state == ItemState::Leased && item.fence == token.fence))
+}
+
+fn version(tx: &Tx<'_>, record: &RecordRow, number: u32) -> Result<VersionRow, StoreError> {
+    let seq = record.seq(number).ok_or_else(gone)?;
+    let value = tx.tables.version.get(seq.to_be_bytes().as_slice()).map_err(engine)?;
+    Ok(read_version(value.ok_or_else(gone)?.value())?.1)
 }
 
 fn record(tx: &Tx<'_>, item: &ItemRow) -> Result<RecordRow, StoreError> {

@@ -10,14 +10,14 @@ use xinqiao_core::spi::ReadSeek;
 use xinqiao_crypto::hex;
 
 use crate::encode::{
-    ChangeRow, ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, VersionRow, decode,
-    decode_head,
+    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode, decode_head,
+    read_version,
 };
 use crate::intake::{gone, message};
 use crate::open::parse_id;
 use crate::tables::{
     Rows as _, STATES, Snapshot, engine, id_number, id_prefix, number, pair, queue_prefix,
-    two_numbers, version_key,
+    two_numbers,
 };
 use crate::{
     ChangeView, ItemFilter, ItemPage, ItemState, ItemView, MessageView, PendingMessage,
@@ -254,8 +254,9 @@ impl Shared {
         let tables = self.snapshot()?;
         let record: RecordRow = tables.record.read(key)?.ok_or(StoreError::NotFound)?;
         let number = record.version();
-        let version: VersionRow =
-            tables.version.read(&version_key(key, number))?.ok_or_else(gone)?;
+        let seq = record.seq(number).ok_or_else(gone)?;
+        let value = tables.version.get(seq.to_be_bytes().as_slice()).map_err(engine)?;
+        let (_, version) = read_version(value.ok_or_else(gone)?.value())?;
         Ok(RecordView {
             digest: hex(key),
             dataset: record.dataset,
@@ -276,13 +277,13 @@ impl Shared {
         let tables = self.snapshot()?;
         let mut changes = Vec::new();
         let Some(from) = after.checked_add(1).filter(|_| limit > 0) else { return Ok(changes) };
-        tables.change.scan(&from.to_be_bytes(), |key, value| {
-            let change: ChangeRow = decode(value)?;
+        tables.version.scan(&from.to_be_bytes(), |key, value| {
+            let (version, row) = read_version(value)?;
             changes.push(ChangeView {
                 seq: number(key)?,
-                record: hex(&change.record),
-                version: change.version,
-                operation: change.operation,
+                record: hex(&row.record),
+                version,
+                operation: row.operation,
             });
             Ok(changes.len() < limit)
         })?;

@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use xinqiao_core::model::{TargetId, Timestamp};
 
 use crate::encode::{decode, encode};
-use crate::{ItemState, RecordDigest, StoreError};
+use crate::{ItemState, StoreError};
 
 macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -59,7 +59,7 @@ tables! {
     cursor,
     /// record → RecordRow
     record,
-    /// record, version → VersionRow
+    /// seq → version number and VersionRow: the versions are the change feed
     version,
     /// item → ItemRow
     item,
@@ -67,8 +67,6 @@ tables! {
     queue,
     /// target, due, item → nothing; exactly the waiting
     waiting,
-    /// seq → ChangeRow
-    change,
     /// message, first row → [VerdictRow]
     verdict,
     /// feed → FeedCounters
@@ -165,14 +163,6 @@ pub(crate) fn id_number(id: &str, number: u64) -> Vec<u8> {
 pub(crate) fn content_key(feed: &str, digest: &[u8; 32]) -> Vec<u8> {
     let mut key = id_prefix(feed);
     key.extend_from_slice(digest);
-    key
-}
-
-/// Record and version.
-pub(crate) fn version_key(record: &RecordDigest, version: u32) -> [u8; 20] {
-    let mut key = [0; 20];
-    let bytes = record.iter().copied().chain(version.to_be_bytes());
-    key.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     key
 }
 

@@ -1,0 +1,47 @@
+//! Writing to stdout: the one place, so that a reader who leaves (`| head`) ends a command quietly.
+
+use std::io::{BufWriter, StdoutLock, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use xinqiao_core::model::Timestamp;
+
+use super::CommandError;
+
+/// Stdout, locked and buffered; flush at the end.
+pub(super) fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::new(std::io::stdout().lock())
+}
+
+/// Writes one JSON value and ends.
+pub(super) fn json(value: &impl Serialize) -> Result<(), CommandError> {
+    let mut out = stdout();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Writes one text and ends.
+pub(super) fn text(text: impl std::fmt::Display) -> Result<(), CommandError> {
+    let mut out = stdout();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// A table with Chinese headings; columns from `numbers` on are right-aligned.
+pub(super) fn table<const N: usize>(headings: [&str; N], numbers: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(headings);
+    for column in table.column_iter_mut().skip(numbers) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// A time to the minute: `2026-11-23 09:00`; `—` for none.
+pub(super) fn minute(time: Option<Timestamp>) -> String {
+    match time.map(|time| time.to_string()) {
+        Some(text) => text.get(..16).unwrap_or(&text).replace('T', " "),
+        None => "—".to_owned(),
+    }
+}

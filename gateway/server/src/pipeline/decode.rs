@@ -1,0 +1,82 @@
+//! decode (解码): stored bytes → rows, each cell knowing where it came from. Can be run again.
+
+use std::ops::ControlFlow;
+
+use xinqiao_core::model::{Columns, Finding, Place, Row, UnknownColumn};
+use xinqiao_core::spi::{DecodeError, Limits, ReadSeek, RowSink};
+
+use super::map::Mapper;
+use super::validate::{self, CheckedRow};
+use super::{Job, Notes};
+
+/// A row fresh from the decoder: only this file makes one.
+pub(super) struct Decoded<'a> {
+    pub(super) columns: &'a Columns,
+    pub(super) row: &'a Row,
+    _made_here: (),
+}
+
+pub(super) fn decode(
+    job: &Job<'_>,
+    input: &mut dyn ReadSeek,
+    each: &mut dyn FnMut(CheckedRow) -> ControlFlow<()>,
+) -> Result<Notes, DecodeError> {
+    let kind = job.mapping.format.kind;
+    let format = xinqiao_adapters::formats::find(kind).ok_or_else(|| DecodeError::WrongFormat {
+        expected: "可识别的格式",
+        detail: "没有对应的解码器".to_owned(),
+    })?;
+    let mut rows =
+        Rows { job, mapper: Mapper::new(job), each, notes: Notes::default(), last: None };
+    format.decode(&job.mapping.format, input, &Limits::default(), &mut rows)?;
+    let Rows { mapper, mut notes, last, .. } = rows;
+    if let Some(columns) = last {
+        notes.warnings.extend(mapper.column_notes(&columns));
+    }
+    Ok(notes)
+}
+
+struct Rows<'a, 'e> {
+    job: &'a Job<'a>,
+    mapper: Mapper<'a>,
+    each: &'e mut dyn FnMut(CheckedRow) -> ControlFlow<()>,
+    notes: Notes,
+    /// The columns as last seen.
+    last: Option<Columns>,
+}
+
+impl Rows<'_, '_> {
+    /// The index of the next row, unless it was committed before.
+    fn next(&mut self) -> Option<u64> {
+        let index = self.notes.rows;
+        self.notes.rows += 1;
+        (index >= self.job.skip).then_some(index)
+    }
+}
+
+impl RowSink for Rows<'_, '_> {
+    fn row(&mut self, columns: &Columns, row: &Row) -> ControlFlow<()> {
+        if self.last.as_ref().is_none_or(|last| last.len() != columns.len()) {
+            self.last = Some(columns.clone());
+            self.mapper.bind(columns);
+            if self.job.mapping.on_unknown_column == UnknownColumn::Reject
+                && let Some(names) = self.mapper.unknown(columns)
+            {
+                let text = format!("报文中有映射规则未列的列:{names}");
+                self.notes.refused = Some(("mapping.unknown-column".to_owned(), text));
+                return ControlFlow::Break(());
+            }
+        }
+        let Some(index) = self.next() else { return ControlFlow::Continue(()) };
+        let decoded = Decoded { columns, row, _made_here: () };
+        let mapped = self.mapper.map(decoded);
+        let (checked, draft) = validate::validate(self.job, index, mapped, columns);
+        self.mapper.reuse(draft);
+        (self.each)(checked)
+    }
+
+    fn bad_row(&mut self, place: &Place, finding: Finding) -> ControlFlow<()> {
+        let Some(index) = self.next() else { return ControlFlow::Continue(()) };
+        (self.each)(CheckedRow::unreadable(index, place.clone(), finding))
+    }
+}

@@ -1,0 +1,53 @@
+//! receive (接收): raw bytes and cursor durable in one transaction, then the receipt.
+
+use std::sync::Arc;
+
+use xinqiao_core::fault::{Classify, chain};
+use xinqiao_core::model::{AgencyId, FeedId};
+use xinqiao_core::spi::{Arrival, BoxFuture, Clock, Fault, Inbox, Receipt};
+use xinqiao_http::{FeedProgress, Progress};
+use xinqiao_store::Store;
+
+/// One feed's inbox over the store.
+pub struct FeedInbox {
+    /// The feed.
+    pub feed: FeedId,
+    /// Whose.
+    pub agency: AgencyId,
+    /// Largest message taken.
+    pub max_bytes: u64,
+    /// Where it goes.
+    pub store: Store,
+    /// Where the source's last word is kept.
+    pub progress: Arc<Progress>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Inbox for FeedInbox {
+    fn receive(&self, arrival: Arrival) -> BoxFuture<'_, Result<Receipt, Fault>> {
+        Box::pin(async move {
+            let receipt =
+                self.store.receive(&self.feed, &self.agency, arrival, self.max_bytes).await;
+            receipt.map_err(|error| Box::new(error) as Fault)
+        })
+    }
+
+    fn cursor(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, Fault>> {
+        let cursor = self.store.cursor(&self.feed).map_err(|error| Box::new(error) as Fault);
+        Box::pin(async move { cursor })
+    }
+
+    fn progress(&self, outcome: Result<&str, &dyn Classify>) {
+        let at = self.clock.now();
+        let word = match outcome {
+            Ok(note) => FeedProgress { at, note: Some(note.to_owned()), error: None },
+            Err(fault) => {
+                let error = Some((fault.code().to_owned(), chain(fault)));
+                tracing::warn!(feed = %self.feed, code = fault.code(), error = chain(fault), "source failed");
+                FeedProgress { at, note: None, error }
+            }
+        };
+        self.progress.set(&self.feed, word);
+    }
+}

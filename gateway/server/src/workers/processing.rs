@@ -1,0 +1,205 @@
+//! Drains the inbox: decode → map → validate → commit, several messages at once.
+//!
+//! Small messages are taken together and committed in one transaction; a large one streams through
+//! in chunks. An attempt is counted durably before the payload is touched, so a message that brings
+//! the process down is set aside after [`MAX_ATTEMPTS`], its raw bytes kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, mpsc};
+use xinqiao_core::model::FeedId;
+use xinqiao_core::spi::{Clock, Shutdown};
+use xinqiao_store::{MessageEnd, PendingMessage, RowChunk, Store, StoreError};
+
+use crate::config::FeedConfig;
+use crate::domain::Domain;
+use crate::pipeline::{Destination, Job, entry, message_end, process};
+
+/// Rows committed in one transaction.
+const CHUNK: usize = 500;
+/// Messages up to this size are taken together.
+const SMALL_BYTES: u64 = 64 << 10;
+/// Small messages taken together, at most.
+const TOGETHER: usize = 256;
+/// Attempts after which a message is set aside.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// What processing works with.
+pub struct Processing {
+    /// Durable state.
+    pub store: Store,
+    /// Catalogue, calendar.
+    pub domain: Arc<Domain>,
+    /// Feeds by id, with what their records carry.
+    pub feeds: BTreeMap<FeedId, (FeedConfig, Destination)>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Messages processed at once.
+    pub workers: usize,
+}
+
+impl Processing {
+    /// Runs until shutdown, or until the store fails.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) -> Result<(), StoreError> {
+        let permits = Arc::new(Semaphore::new(self.workers));
+        let busy = Arc::new(Mutex::new(BTreeSet::new()));
+        let freed = Arc::new(Notify::new());
+        let (failed, mut failure) = mpsc::channel(1);
+        while !shutdown.has_begun() {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+            let taken = self.take(&busy).await?;
+            if taken.is_empty() {
+                drop(permit);
+                tokio::select! {
+                    () = self.store.pending_changed() => {}
+                    () = freed.notified() => {}
+                    () = shutdown.begun() => break,
+                    Some(error) = failure.recv() => return Err(error),
+                }
+                continue;
+            }
+            let (this, busy, freed, failed) =
+                (Arc::clone(&self), Arc::clone(&busy), Arc::clone(&freed), failed.clone());
+            let shutdown = Arc::clone(&shutdown);
+            tokio::spawn(async move {
+                let ids: Vec<u64> = taken.iter().map(|message| message.id).collect();
+                if let Err(error) = this.work(taken, &shutdown).await {
+                    tracing::error!(error = %error, "processing failed");
+                    // Nobody listening means the coordinator has ended already.
+                    let _ = failed.try_send(error);
+                }
+                busy.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !ids.contains(id));
+                drop(permit);
+                freed.notify_one();
+            });
+            if let Ok(error) = failure.try_recv() {
+                return Err(error);
+            }
+        }
+        // What is under way finishes before the store is closed.
+        let all = u32::try_from(self.workers).unwrap_or(u32::MAX);
+        let _ = permits.acquire_many(all).await;
+        Ok(())
+    }
+
+    /// The next work: one large or suspicious message, or many small ones. Marked busy.
+    async fn take(&self, busy: &Mutex<BTreeSet<u64>>) -> Result<Vec<PendingMessage>, StoreError> {
+        let (store, held) =
+            (self.store.clone(), busy.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let pending = tokio::task::spawn_blocking(move || store.pending(TOGETHER, &held));
+        let pending = pending.await.map_err(|e| StoreError::Io(e.to_string()))??;
+        let together = |m: &PendingMessage| m.bytes <= SMALL_BYTES && m.attempts == 0;
+        let small: Vec<u64> = pending.iter().filter(|m| together(m)).map(|m| m.id).collect();
+        // Large ones first come first served too: whatever stands first decides.
+        let ids = match pending.first() {
+            None => return Ok(Vec::new()),
+            Some(first) if together(first) => small,
+            Some(first) => vec![first.id],
+        };
+        busy.lock().unwrap_or_else(PoisonError::into_inner).extend(&ids);
+        self.store.begin_processing(ids).await
+    }
+
+    async fn work(
+        self: &Arc<Self>,
+        messages: Vec<PendingMessage>,
+        shutdown: &Shutdown,
+    ) -> Result<(), StoreError> {
+        let (sender, mut chunks) = mpsc::channel::<Vec<RowChunk>>(2);
+        let (this, stop) = (Arc::clone(self), Arc::clone(shutdown));
+        let producer = tokio::task::spawn_blocking(move || {
+            if let [message] = messages.as_slice() {
+                this.stream(message, &sender, &stop);
+            } else {
+                let chunks = messages.iter().map(|m| this.whole(m)).collect();
+                let _ = sender.blocking_send(chunks);
+            }
+        });
+        while let Some(chunk) = chunks.recv().await {
+            self.store.commit_rows(chunk).await?;
+        }
+        if producer.await.is_err() {
+            // The attempt is counted: alone next time, set aside in the end.
+            tracing::error!("a message could not be processed");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    /// A small message in one chunk.
+    fn whole(&self, message: &PendingMessage) -> RowChunk {
+        let mut rows = Vec::new();
+        let end = self.rows(message, &mut |row| {
+            rows.push(row);
+            ControlFlow::Continue(())
+        });
+        RowChunk { message: message.id, first: message.rows_done, rows, finish: Some(end) }
+    }
+
+    /// A message of any size, chunk by chunk.
+    fn stream(
+        &self,
+        message: &PendingMessage,
+        sender: &mpsc::Sender<Vec<RowChunk>>,
+        shutdown: &Shutdown,
+    ) {
+        let mut first = message.rows_done;
+        let mut rows = Vec::with_capacity(CHUNK);
+        let mut stopped = false;
+        let end = self.rows(message, &mut |row| {
+            rows.push(row);
+            if rows.len() < CHUNK {
+                return ControlFlow::Continue(());
+            }
+            let full = std::mem::replace(&mut rows, Vec::with_capacity(CHUNK));
+            let next = first + u64::try_from(full.len()).unwrap_or(0);
+            let chunk = RowChunk { message: message.id, first, rows: full, finish: None };
+            first = next;
+            stopped = sender.blocking_send(vec![chunk]).is_err() || shutdown.has_begun();
+            if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if !stopped {
+            let finish = Some(end);
+            let _ =
+                sender.blocking_send(vec![RowChunk { message: message.id, first, rows, finish }]);
+        }
+    }
+
+    fn rows(
+        &self,
+        message: &PendingMessage,
+        each: &mut dyn FnMut(xinqiao_store::RowEntry) -> ControlFlow<()>,
+    ) -> MessageEnd {
+        let failed = |code: &str, text: &str| MessageEnd {
+            error: Some((code.to_owned(), text.to_owned())),
+            notes: Vec::new(),
+        };
+        if message.attempts > MAX_ATTEMPTS {
+            return failed(
+                "processing.poison",
+                "处理该报文时程序多次中断,已隔离;原始报文保留,请联系平台运维",
+            );
+        }
+        let Some((feed, destination)) = self.feeds.get(&message.feed) else {
+            return failed("processing.no-feed", "接入任务已从配置中删除,报文未处理");
+        };
+        let mut input = match self.store.payload(message.id) {
+            Ok(input) => input,
+            Err(_) => return failed("processing.payload", "原始报文读取失败,请联系平台运维"),
+        };
+        let job = Job {
+            mapping: &feed.mapping,
+            domain: &self.domain,
+            today: self.clock.now().shanghai_date(),
+            skip: message.rows_done,
+        };
+        if message.bytes == 0 && input.read(&mut [0]).is_ok_and(|n| n == 0) {
+            return failed("decode.empty", "报文为空");
+        }
+        message_end(process(&job, &mut *input, &mut |row| each(entry(row, destination))))
+    }
+}

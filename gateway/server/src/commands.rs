@@ -6,6 +6,7 @@
 
 mod check;
 mod deadline;
+pub mod demo;
 mod global;
 mod mapping;
 mod out;
@@ -18,11 +19,8 @@ use clap::{Arg, ArgAction, ArgMatches};
 pub use global::Global;
 
 /// Every verb, in the order of the help text.
-const COMMANDS: &[&dyn Command] = &[
-    &check::Check,
-    &mapping::Mapping,
-    &deadline::Deadline,
-];
+const COMMANDS: &[&dyn Command] =
+    &[&check::Check, &mapping::Mapping, &deadline::Deadline, &demo::Demo];
 
 /// One verb.
 pub trait Command: Sync {

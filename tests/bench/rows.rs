@@ -90,7 +90,7 @@ fn through_the_stages(file: &Path) -> Result<(u64, Duration)> {
     let domain = world.domain();
     let (_, mapping) =
         domain.mappings.get(&MappingId::new("made-csv")?).ok_or("no such mapping")?;
-    let today = SystemClock.now().date();
+    let today = SystemClock.now().shanghai_date();
     let job = Job { mapping, domain: &domain, today, skip: 0 };
     let mut input = std::fs::File::open(file)?;
     let mut accepted = 0;

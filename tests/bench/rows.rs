@@ -64,10 +64,8 @@ fn main() -> Result<()> {
     let mut peaks = Vec::new();
     for rows in SIZES {
         write(&file, rows)?;
-        let output = Command::new(std::env::current_exe()?)
-            .arg("--memory-of")
-            .arg(&file)
-            .output()?;
+        let output =
+            Command::new(std::env::current_exe()?).arg("--memory-of").arg(&file).output()?;
         let text = String::from_utf8(output.stdout)?;
         let (seen, peak) = text.trim().split_once(' ').ok_or("the child said nothing")?;
         if seen.parse::<u64>()? != rows {
@@ -75,7 +73,11 @@ fn main() -> Result<()> {
         }
         let peak: f64 = peak.parse()?;
         let size = std::fs::metadata(&file)?.len();
-        println!("peak memory, {rows:>9} rows      {:.1} MB ({} MB file)", peak / 1024.0, size >> 20);
+        println!(
+            "peak memory, {rows:>9} rows      {:.1} MB ({} MB file)",
+            peak / 1024.0,
+            size >> 20
+        );
         peaks.push(peak);
     }
     if let (Some(first), Some(last)) = (peaks.first(), peaks.last()) {

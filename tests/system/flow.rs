@@ -177,7 +177,10 @@ async fn nothing_is_lost_while_the_platform_is_down() {
     scene.platform.set_down(false);
     scene.rest(1).await;
     assert_eq!(scene.platform.ledger().len(), 500);
-    assert_eq!(scene.store().status().unwrap().feeds.values().map(|f| f.accepted).sum::<u64>(), 500);
+    assert_eq!(
+        scene.store().status().unwrap().feeds.values().map(|f| f.accepted).sum::<u64>(),
+        500
+    );
     scene.end().await;
 }
 

@@ -134,11 +134,11 @@ impl All {
 
     fn mapping(&mut self, name: &str, catalogue: &Catalogue, today: Date) {
         let text = self.bundle.get(name).unwrap_or_default();
-        let (mapping, warnings) =
-            match mapping::Mapping::parse(name, text, catalogue, &self.bundle) {
-                Ok(read) => read,
-                Err(errors) => return self.found.0.extend(errors.0),
-            };
+        let (mapping, warnings) = match mapping::Mapping::parse(name, text, catalogue, &self.bundle)
+        {
+            Ok(read) => read,
+            Err(errors) => return self.found.0.extend(errors.0),
+        };
         self.found.0.extend(warnings.0);
         if let Some(other) = self.reports.iter().find(|report| report.mapping == mapping.id) {
             self.found.0.push(Diagnostic {

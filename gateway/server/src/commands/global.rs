@@ -139,9 +139,8 @@ fn add_tables(
     name: &str,
     depth: u8,
 ) -> Result<(), CommandError> {
-    let unreadable = |error| {
-        CommandError::Broken(format!("读取目录 {} 失败:{error}", folder.display()))
-    };
+    let unreadable =
+        |error| CommandError::Broken(format!("读取目录 {} 失败:{error}", folder.display()));
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let Some(last) = path.file_name() else { continue };

@@ -1,0 +1,122 @@
+//! A gateway's folder: configuration, mappings, an intake folder, a data folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use xinqiao::config::{self, Config};
+use xinqiao::domain::{self, Domain};
+use xinqiao_core::diagnostic::Bundle;
+
+use crate::{Result, mapping};
+
+/// The push feed's token.
+pub const TOKEN: &str = "a-token-for-tests-only";
+
+/// The push feed; the folder feeds are `folder` and `second`.
+pub const PUSH: &str = "push";
+
+/// Removed with everything in it when dropped.
+#[derive(Debug)]
+pub struct World {
+    folder: tempfile::TempDir,
+    domain: Arc<Domain>,
+}
+
+impl World {
+    /// Writes a configuration that delivers to `url` and listens on `listen`.
+    pub fn new(url: &str, listen: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let root = folder.path();
+        let gateway = format!(
+            "config: 1
+data: data
+mappings: mappings
+listen: {{ address: \"{listen}\" }}
+workers: 2
+targets:
+  platform:
+    kind: rest
+    params: {{ url: \"{url}\" }}
+    retry-base-millis: 20
+    retry-cap-millis: 200
+    max-attempts: 1000000
+    lease-seconds: 5
+"
+        );
+        let folder_feed = |id: &str, path: &str| {
+            format!(
+                "  {id}:
+    agency: made
+    mapping: made-csv
+    targets: [platform]
+    source:
+      kind: folder
+      params: {{ path: {path}, settle-seconds: 0, poll-seconds: 0.02 }}
+"
+            )
+        };
+        let feeds = format!(
+            "config: 1
+agencies:
+  made: {{ name: 样例局 }}
+feeds:
+{}{}  {PUSH}:
+    agency: made
+    mapping: made-ndjson
+    targets: [platform]
+    source:
+      kind: push
+      params: {{ token: {{ file: token }}, per-minute: 100000000 }}
+",
+            folder_feed("folder", "in"),
+            folder_feed("second", "in-second"),
+        );
+        std::fs::write(root.join("gateway.yaml"), gateway)?;
+        std::fs::write(root.join("feeds.yaml"), feeds)?;
+        std::fs::write(root.join("token"), TOKEN)?;
+        std::fs::create_dir(root.join("in"))?;
+        std::fs::create_dir(root.join("in-second"))?;
+
+        // The catalogue and the calendar as shipped, and only our own mappings.
+        let mut files = domain::bundle(None)?.0;
+        files.retain(|path, _| !path.starts_with("agencies/"));
+        for format in ["csv", "ndjson"] {
+            files.insert(format!("agencies/made/{format}.yaml"), mapping(format));
+        }
+        for (name, text) in &files {
+            let path = root.join("mappings").join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(root))?;
+            std::fs::write(path, text)?;
+        }
+        let domain = Domain::load(Bundle(files)).map_err(|errors| errors.to_string())?;
+        Ok(Self { folder, domain: Arc::new(domain) })
+    }
+
+    /// The configuration's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The durable state.
+    pub fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    /// Catalogue, calendar and the mappings `made-csv` and `made-ndjson`.
+    pub fn domain(&self) -> Arc<Domain> {
+        Arc::clone(&self.domain)
+    }
+
+    /// The configuration, read anew.
+    pub fn config(&self) -> Result<Config> {
+        config::load(self.path(), &self.domain).map_err(|errors| errors.to_string().into())
+    }
+
+    /// Puts a whole file into the folder of the feed `folder` (`in`) or `second` (`in-second`).
+    pub fn put(&self, folder: &str, name: &str, text: &str) -> Result<()> {
+        let folder = self.path().join(folder);
+        let begun = folder.join(format!(".{name}.tmp"));
+        std::fs::write(&begun, text)?;
+        Ok(std::fs::rename(begun, folder.join(name))?)
+    }
+}

@@ -1,0 +1,3 @@
+//! What breaks from outside, and the reconciliation afterwards.
+
+pub(crate) mod kill;

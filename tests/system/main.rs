@@ -1,0 +1,14 @@
+//! One binary for everything that only the whole can show.
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod fault;
+#[cfg(test)]
+mod flow;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod watch;

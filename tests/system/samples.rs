@@ -1,0 +1,149 @@
+//! Real files, which stand outside the repository in the folder that XINQIAO_SAMPLES names. The
+//! profile `samples` of nextest runs these; the default profile leaves them out.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use xinqiao_core::ident::{Uscc, UsccError, UsccWarning};
+use xinqiao_tests::World;
+
+use crate::fault::kill::binary;
+
+/// Peak memory of a dry run over a hostile file.
+const MOST_MEMORY: u64 = 300 << 20;
+
+/// How long a dry run over a hostile file may take.
+const MOST_TIME: Duration = Duration::from_secs(5);
+
+#[test]
+fn codes_are_judged_as_by_an_independent_program() {
+    let mut lower = 0;
+    for (name, rows) in [("valid_5000.tsv", 5_000), ("invalid_200.tsv", 200)] {
+        let text = std::fs::read_to_string(samples().join("uscc").join(name)).unwrap();
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(lines.len(), rows, "{name}");
+        for line in lines {
+            let mut cells = line.split('\t');
+            let mut next = || cells.next().unwrap();
+            let (code, verdict, inner) = (next(), next(), next());
+            let ours = Uscc::parse(code);
+            match (&ours, verdict) {
+                (Ok(ours), "ok") => {
+                    let warned = ours.warnings.contains(&UsccWarning::InnerCheckDigit);
+                    assert_eq!(warned, inner == "org_bad", "{line}");
+                }
+                // Lower case is brought in order by us, with a warning.
+                (Ok(ours), "badform") => {
+                    assert!(ours.warnings.contains(&UsccWarning::LowerCase), "{line}");
+                    lower += 1;
+                }
+                (Err(UsccError::CheckDigit), "badsum") => {}
+                (Err(error), "badform") => assert_ne!(*error, UsccError::CheckDigit, "{line}"),
+                _ => panic!("{ours:?} against {line}"),
+            }
+        }
+    }
+    assert_eq!(lower, 11, "codes in lower case");
+}
+
+#[test]
+fn hostile_files_end_soon_and_small() {
+    let world = World::new("http://127.0.0.1:9/", "127.0.0.1:0").unwrap();
+    let mut seen = 0;
+    for (folder, format) in [("xlsx/hostile", "workbook"), ("xml/hostile", "xml")] {
+        for file in files(&samples().join(folder)) {
+            let run = dry_run(&world, &file, format);
+            println!("{} {:.1?} {} MB", run.name, run.took, run.peak >> 20);
+            assert!(run.code.is_some_and(|code| code <= 2), "{}: {}", run.name, run.error);
+            assert!(run.took < MOST_TIME, "{} took {:.1?}", run.name, run.took);
+            assert!(run.peak < MOST_MEMORY, "{} took {} MB", run.name, run.peak >> 20);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "{seen} files");
+}
+
+#[test]
+fn every_real_workbook_ends_in_rows_or_a_finding() {
+    let world = World::new("http://127.0.0.1:9/", "127.0.0.1:0").unwrap();
+    let mut seen = 0;
+    for folder in ["sgs/zj-templates", "sgs/sz-credit"] {
+        for file in files(&samples().join(folder)) {
+            if !file.extension().is_some_and(|e| e == "xls" || e == "xlsx") {
+                continue;
+            }
+            let run = dry_run(&world, &file, "workbook");
+            let said = format!("{}{}", run.output, run.error);
+            let chinese = said.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+            assert!(run.code.is_some_and(|code| code <= 2), "{}: {said}", run.name);
+            assert!(chinese || said.contains("\"rows\""), "{} says nothing: {said}", run.name);
+            assert!(!said.contains("panicked"), "{}: {said}", run.name);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 20, "{seen} workbooks");
+}
+
+struct Run {
+    name: String,
+    /// `None`: ended by a signal.
+    code: Option<i32>,
+    output: String,
+    error: String,
+    took: Duration,
+    peak: u64,
+}
+
+/// `xinqiao run --dry-run` in a process of its own, whose peak memory its last line tells.
+fn dry_run(world: &World, file: &Path, format: &str) -> Run {
+    let mapping = world.path().join(format!("{format}.yaml"));
+    let record = if format == "xml" { ", record: /*/*" } else { "" };
+    let text = xinqiao_tests::mapping("csv")
+        .replace("made-csv", &format!("made-{format}"))
+        .replace("format: csv, encoding: auto", &format!("format: {format}{record}"));
+    std::fs::write(&mapping, text).unwrap();
+    // The shell tells the peak of its child: /proc has it only while the child lives.
+    let begun = Instant::now();
+    let output = Command::new("python3")
+        .args(["-c", PEAK])
+        .arg(binary())
+        .args(["run", "--dry-run"])
+        .arg(file)
+        .arg("--mapping")
+        .arg(mapping)
+        .arg("--json")
+        .output()
+        .unwrap();
+    let took = begun.elapsed();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = error.lines().last().unwrap_or_default();
+    let mut numbers = last.split(' ').map(|n| n.parse::<i64>().unwrap());
+    let (code, peak) = (numbers.next().unwrap(), numbers.next().unwrap());
+    Run {
+        name: file.file_name().unwrap().to_string_lossy().into_owned(),
+        code: i32::try_from(code).ok().filter(|code| *code >= 0),
+        output: String::from_utf8_lossy(&output.stdout).into_owned(),
+        error,
+        took,
+        peak: u64::try_from(peak).unwrap() << 10,
+    }
+}
+
+/// Runs its arguments, then tells exit code and peak memory in KiB.
+const PEAK: &str = "import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)";
+
+fn samples() -> PathBuf {
+    let folder = std::env::var_os("XINQIAO_SAMPLES");
+    PathBuf::from(folder.expect("XINQIAO_SAMPLES names the folder of real samples"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    files
+}

@@ -21,14 +21,8 @@ use clap::{Arg, ArgAction, ArgMatches};
 pub use global::Global;
 
 /// Every verb, in the order of the help text.
-const COMMANDS: &[&dyn Command] = &[
-    &serve::Serve,
-    &demo::Demo,
-    &check::Check,
-    &mapping::Mapping,
-    &run::Run,
-    &deadline::Deadline,
-];
+const COMMANDS: &[&dyn Command] =
+    &[&serve::Serve, &demo::Demo, &check::Check, &mapping::Mapping, &run::Run, &deadline::Deadline];
 
 /// One verb.
 pub trait Command: Sync {

@@ -301,7 +301,13 @@ impl Report for Text<'_> {
             summary.reject
         )?;
         if let Some(error) = error {
-            writeln!(self.out, "报文未能{}读取[{}]:{}", if summary.rows() > 0 { "全部" } else { "" }, error.code, error.message)?;
+            writeln!(
+                self.out,
+                "报文未能{}读取[{}]:{}",
+                if summary.rows() > 0 { "全部" } else { "" },
+                error.code,
+                error.message
+            )?;
         }
         Ok(())
     }

@@ -373,7 +373,7 @@ CGJ_COLUMNS = [
     "行政处罚决定书文号", "处罚名称", "违法行为类型", "处罚类别1", "处罚类别2", "处罚事由", "处罚依据", "行政相对人名称",
     USCC, ORG, REG, TAX, ID, "法定代表人姓名", "处罚结果", "没收金额(万元)", "暂扣或吊销证照名称及编号", "处罚决定日期",
     "公示截止期", "处罚机关", "失信严重程度", "当前状态", "地方编码", "数据更新时间戳", "使用范围", "办案程序", "备注"]
-CGJ_NOTES = ["行政处罚信息报送表(2016版)", "表格说明:一行一案;带*号的说明行请勿删除",
+CGJ_NOTES = ["行政处罚信息报送表(2016版)", "表格说明:一行一案,说明行请勿删除",
              "注意:当前状态 0正常 1撤销 2异议 3其他;处罚类别按七类填写,其他须在备注中说明"]
 
 
@@ -421,7 +421,7 @@ def cgj_rows():
 
 
 def write_xlsx(path, rows):
-    """Three rows of instructions, merged; one after the heading."""
+    """Three merged rows of instructions over the heading."""
     book = openpyxl.Workbook()
     sheet = book.active
     sheet.title = "行政处罚"

@@ -1,6 +1,10 @@
 //! The worked mappings of `mappings/agencies` are sound: they parse without a word, their own
 //! tests pass and reach every field, and each has a sample beside it.
-#![allow(clippy::disallowed_methods, reason = "a test reads the repository's files")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test reads the repository's files, and fails if it cannot"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -158,7 +158,7 @@ async fn a_refusal_of_the_platform_comes_back_as_the_rows_verdict() {
         .collect();
     assert!(!refused.is_empty() && refused.len() < 60);
     for row in verdicts(scene.store(), receipt["message"].as_u64().unwrap()) {
-        let told = row.findings.iter().any(|finding| &*finding.rule == "target.1001");
+        let told = row.findings.iter().any(|finding| &*finding.rule == "target.refused");
         let is_refused = row.document.as_ref().is_some_and(|d| refused.contains(d));
         assert_eq!(told, is_refused, "{row:?}");
     }

@@ -4,15 +4,21 @@
 //! Results go to stdout, everything said about them to stderr. Exit: 0 fine; 1 something was
 //! found, or it failed; 2 the question or the files it rests on are broken.
 
+mod ask;
 mod check;
 mod deadline;
 pub mod demo;
+mod feeds;
+mod fsck;
 mod global;
 mod mapping;
 mod out;
+mod queue;
 mod run;
 mod serve;
+mod status;
 mod usage;
+mod verdicts;
 
 use std::process::ExitCode;
 
@@ -21,8 +27,19 @@ use clap::{Arg, ArgAction, ArgMatches};
 pub use global::Global;
 
 /// Every verb, in the order of the help text.
-const COMMANDS: &[&dyn Command] =
-    &[&serve::Serve, &demo::Demo, &check::Check, &mapping::Mapping, &run::Run, &deadline::Deadline];
+const COMMANDS: &[&dyn Command] = &[
+    &serve::Serve,
+    &demo::Demo,
+    &check::Check,
+    &mapping::Mapping,
+    &run::Run,
+    &status::Status,
+    &verdicts::Verdicts,
+    &queue::Queue,
+    &feeds::Feeds,
+    &deadline::Deadline,
+    &fsck::Fsck,
+];
 
 /// One verb.
 pub trait Command: Sync {

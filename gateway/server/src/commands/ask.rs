@@ -1,0 +1,102 @@
+//! Asking the gateway: the running one by its socket, else the store it left.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Runtime};
+use xinqiao_http::control::{Client, ClientError, ControlState};
+use xinqiao_store::{ItemState, OpenError, Store, StoreOptions};
+
+use super::{CommandError, Global};
+use crate::clock::SystemClock;
+use crate::compose::{CONTROL_SOCKET, feed_infos};
+use crate::config;
+
+/// A client and what runs it.
+pub(super) struct Asking {
+    /// Answers to be waited for by [`Asking::wait`].
+    pub(super) client: Client,
+    runtime: Runtime,
+}
+
+impl Asking {
+    /// Finds who can answer.
+    pub(super) fn open(global: &Global) -> Result<Self, CommandError> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| CommandError::Failed(format!("启动失败:{error}")))?;
+        let socket = data_folder(global)?.join(CONTROL_SOCKET);
+        let client = match Client::socket(&socket) {
+            Ok(client) => client,
+            Err(ClientError::NotRunning) => Client::local(at_hand(global)?),
+            Err(error) => return Err(CommandError::Failed(error.to_string())),
+        };
+        Ok(Self { client, runtime })
+    }
+
+    /// Waits for an answer of [`Asking::client`].
+    pub(super) fn wait<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, CommandError> {
+        self.runtime.block_on(answer).map_err(|error| CommandError::Failed(error.to_string()))
+    }
+}
+
+/// Opens the store; refused while a gateway has it.
+pub(super) fn open_store(global: &Global) -> Result<Store, CommandError> {
+    let folder = data_folder(global)?;
+    Store::open(&folder, StoreOptions::default(), Arc::new(SystemClock)).map_err(|error| {
+        CommandError::Failed(match error {
+            OpenError::Locked => {
+                "存储正由另一个进程使用(网关正在运行、启动或停止),请待其结束后再试".to_owned()
+            }
+            other => other.to_string(),
+        })
+    })
+}
+
+/// What people call a state.
+pub(super) fn state_name(state: ItemState) -> &'static str {
+    match state {
+        ItemState::Ready => "待投递",
+        ItemState::Waiting => "等待重试",
+        ItemState::Leased => "投递中",
+        ItemState::Done => "已受理",
+        ItemState::Refused => "被拒绝",
+        ItemState::Dead => "需处置",
+        ItemState::Held => "已暂停",
+        ItemState::Dropped => "已放弃",
+    }
+}
+
+fn at_hand(global: &Global) -> Result<ControlState, CommandError> {
+    let domain = global.domain()?;
+    let config = config::load(&global.config, &domain)
+        .map_err(|error| CommandError::Broken(error.to_string()))?;
+    Ok(ControlState {
+        store: open_store(global)?,
+        feeds: feed_infos(&config.feeds),
+        progress: Arc::default(),
+        clock: Arc::new(SystemClock),
+    })
+}
+
+/// The data folder, which must be there: asking must not make one.
+fn data_folder(global: &Global) -> Result<PathBuf, CommandError> {
+    let folder = config::data_folder(&global.config).ok_or_else(|| {
+        CommandError::Broken(format!(
+            "配置目录 {} 中没有可读的 gateway.yaml;请用 --config 指明配置目录",
+            global.config.display()
+        ))
+    })?;
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    Err(CommandError::Broken(format!(
+        "没有数据目录 {}:网关尚未运行过,或 gateway.yaml 的 data 写错了",
+        folder.display()
+    )))
+}

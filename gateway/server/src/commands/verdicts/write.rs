@@ -1,0 +1,230 @@
+//! The forms row verdicts are written in.
+
+use std::io::{BufWriter, StdoutLock, Write as _};
+use std::path::{Path, PathBuf};
+
+use comfy_table::Table;
+use rust_xlsxwriter::{Workbook, XlsxError};
+use serde::Serialize;
+use xinqiao_core::model::Verdict;
+use xinqiao_store::{MessageView, RowVerdictView};
+
+use super::super::{CommandError, out};
+
+const HEADINGS: [&str; 8] = ["文书号", "结论", "行", "位置", "规则", "原因", "改法", "文件"];
+/// Rows of a worksheet, by its format.
+const SHEET: u32 = 1 << 20;
+
+/// Writes rows one by one, so that a feed of any size goes through.
+pub(super) enum Writer {
+    Tsv(BufWriter<StdoutLock<'static>>),
+    Json { out: BufWriter<StdoutLock<'static>>, first: bool },
+    Table { table: Box<Table>, rows: u64, shown: u64 },
+    Xlsx { book: Box<Workbook>, path: PathBuf, sheet: usize, next: u32 },
+}
+
+/// A row in JSON: with the message it stands in.
+#[derive(Serialize)]
+struct InMessage<'a> {
+    message: u64,
+    name: Option<&'a str>,
+    #[serde(flatten)]
+    row: RowVerdictView,
+}
+
+impl Writer {
+    pub(super) fn tsv(header: bool) -> Result<Self, CommandError> {
+        let mut out = out::stdout();
+        if header {
+            writeln!(out, "{}", HEADINGS.get(..7).unwrap_or_default().join("\t"))?;
+        }
+        Ok(Self::Tsv(out))
+    }
+
+    pub(super) fn json() -> Result<Self, CommandError> {
+        let mut out = out::stdout();
+        write!(out, "[")?;
+        Ok(Self::Json { out, first: true })
+    }
+
+    /// Rows with findings only, for a screen.
+    pub(super) fn table() -> Self {
+        Self::Table { table: Box::new(out::table(HEADINGS, 8)), rows: 0, shown: 0 }
+    }
+
+    pub(super) fn xlsx(path: &Path) -> Result<Self, CommandError> {
+        let path = path.to_owned();
+        let mut writer =
+            Self::Xlsx { book: Box::new(Workbook::new()), path, sheet: 0, next: SHEET };
+        if let Self::Xlsx { book, path, next, .. } = &mut writer {
+            add_sheet(book).map_err(|error| unwritten(path, &error))?;
+            *next = 1;
+        }
+        Ok(writer)
+    }
+
+    pub(super) fn row(
+        &mut self,
+        message: &MessageView,
+        row: RowVerdictView,
+    ) -> Result<(), CommandError> {
+        let name = message.name.as_deref();
+        match self {
+            Self::Tsv(out) => {
+                for line in lines(&row, code(row.verdict)) {
+                    writeln!(out, "{}", line.join("\t"))?;
+                }
+            }
+            Self::Json { out, first } => {
+                writeln!(out, "{}", if std::mem::take(first) { "" } else { "," })?;
+                serde_json::to_writer(out, &InMessage { message: message.id, name, row })?;
+            }
+            Self::Table { table, rows, shown } => {
+                *rows += 1;
+                if !row.findings.is_empty() {
+                    *shown += 1;
+                    for line in lines(&row, word(row.verdict)) {
+                        table.add_row(line.into_iter().chain([clean(name.unwrap_or_default())]));
+                    }
+                }
+            }
+            Self::Xlsx { book, path, sheet, next } => {
+                for line in lines(&row, word(row.verdict)) {
+                    let line = line.into_iter().chain([clean(name.unwrap_or_default())]);
+                    put(book, sheet, next, line).map_err(|error| unwritten(path, &error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<(), CommandError> {
+        match self {
+            Self::Tsv(mut out) => Ok(out.flush()?),
+            Self::Json { mut out, .. } => {
+                writeln!(out, "\n]")?;
+                Ok(out.flush()?)
+            }
+            Self::Table { table, rows, shown } => {
+                let told = format!("共 {rows} 行,有问题的 {shown} 行");
+                out::text(if shown == 0 { told } else { format!("{table}\n{told}") })
+            }
+            Self::Xlsx { mut book, path, .. } => {
+                book.save(&path).map_err(|error| unwritten(&path, &error))?;
+                eprintln!("已写出 {}", path.display());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// One line a finding; one with an empty tail for a row without.
+fn lines(row: &RowVerdictView, verdict: &str) -> Vec<[String; 7]> {
+    let document = clean(row.document.as_deref().unwrap_or_default());
+    let line = |tail: [&str; 4]| {
+        let [cell, rule, message, fix] = tail.map(clean);
+        let (document, number) = (document.clone(), row.row.to_string());
+        [document, verdict.to_owned(), number, cell, rule, message, fix]
+    };
+    if row.findings.is_empty() {
+        return vec![line([""; 4])];
+    }
+    let tail = |finding: &xinqiao_core::model::Finding| {
+        let cell = finding.cell.as_deref().unwrap_or_default();
+        line([cell, &finding.rule, &finding.message, &finding.fix])
+    };
+    row.findings.iter().map(tail).collect()
+}
+
+/// Without tabs, line ends and other control characters.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn code(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accept => "accept",
+        Verdict::Warn => "warn",
+        Verdict::Reject => "reject",
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accept => "接受",
+        Verdict::Warn => "接受,有提醒",
+        Verdict::Reject => "退回",
+    }
+}
+
+fn add_sheet(book: &mut Workbook) -> Result<(), XlsxError> {
+    let sheet = book.add_worksheet_with_constant_memory()?;
+    for (column, heading) in (0..).zip(HEADINGS) {
+        sheet.write_string(0, column, heading)?;
+    }
+    Ok(())
+}
+
+fn put(
+    book: &mut Workbook,
+    sheet: &mut usize,
+    next: &mut u32,
+    line: impl Iterator<Item = String>,
+) -> Result<(), XlsxError> {
+    if *next == SHEET {
+        add_sheet(book)?;
+        *sheet += 1;
+        *next = 1;
+    }
+    let to = book.worksheet_from_index(*sheet)?;
+    for (column, text) in (0..).zip(line) {
+        to.write_string(*next, column, text)?;
+    }
+    *next += 1;
+    Ok(())
+}
+
+fn unwritten(path: &Path, error: &XlsxError) -> CommandError {
+    CommandError::Failed(format!("写出 {} 失败:{error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xinqiao_core::model::{Dimension, Finding, Severity};
+    use xinqiao_store::RowOutcome;
+
+    fn row(findings: Vec<Finding>) -> RowVerdictView {
+        RowVerdictView {
+            row: 3,
+            document: Some("甲\t〔2018〕\n1号".into()),
+            verdict: Verdict::of(&findings),
+            findings,
+            outcome: RowOutcome::Rejected,
+            delivery: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_row_has_a_line_and_every_line_seven_cells() {
+        let finding = Finding {
+            rule: "uscc.check-digit".into(),
+            severity: Severity::Error,
+            dimension: Dimension::Accuracy,
+            field: None,
+            column: None,
+            cell: Some("B3".into()),
+            message: "校验位\r不对".into(),
+            fix: "核对".into(),
+        };
+        let bad = row(vec![finding.clone(), finding]);
+        let told = lines(&bad, code(bad.verdict));
+        assert_eq!(told.len(), 2);
+        let line = told[0].join("\t");
+        assert_eq!(line, "甲 〔2018〕 1号\treject\t3\tB3\tuscc.check-digit\t校验位 不对\t核对");
+        let good = row(Vec::new());
+        let told = lines(&good, code(good.verdict));
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].join("\t"), "甲 〔2018〕 1号\taccept\t3\t\t\t\t");
+    }
+}

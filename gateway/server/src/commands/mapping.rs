@@ -1,5 +1,7 @@
 //! `mapping`: what a mapping's writer needs.
 
+mod new;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,6 +23,7 @@ impl Command for Mapping {
             .about("编写映射规则:由样本生成初稿、运行测试、输出编辑器用的模式")
             .arg_required_else_help(true)
             .subcommand_required(true)
+            .subcommand(new::clap())
             .subcommand(
                 clap::Command::new("test")
                     .about("运行映射规则自带的测试,给出字段与分支的覆盖")
@@ -41,6 +44,7 @@ impl Command for Mapping {
 
     fn run(&self, matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
         match matches.subcommand() {
+            Some(("new", matches)) => new::run(matches, global),
             Some(("test", matches)) => {
                 let files: Vec<PathBuf> =
                     matches.get_many("files").into_iter().flatten().cloned().collect();

@@ -1,0 +1,92 @@
+//! What a person at a command line gets, from the real binary.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::fault::kill::binary;
+
+fn xinqiao(args: &[&str]) -> Output {
+    Command::new(binary()).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn agencies() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../mappings/agencies")
+}
+
+fn dry_run(mapping: &str, file: &str) -> Value {
+    let path = agencies().join(file);
+    let path = path.to_str().unwrap();
+    let today = ["--today", "2026-11-23", "--json"];
+    let output = xinqiao(&[&["run", "--dry-run", path, "--mapping", mapping], &today[..]].concat());
+    assert_eq!(output.status.code(), Some(1), "a sample holds rows to refuse");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Every shipped sample, through the real decoder of its format. The counts are those the samples'
+/// generator meant: clean and withdrawn rows, rows with warnings, refused and excluded rows.
+#[test]
+fn the_shipped_samples_are_judged_as_they_were_made() {
+    for (mapping, file, [accept, warn, reject]) in [
+        ("scjg-admin-licence", "scjg/sample.xls", [7, 3, 6]),
+        ("scjg-admin-licence", "scjg/bulk.xls", [1455, 0, 45]),
+        ("sthj-admin-penalty", "sthj/sample.csv", [8, 1, 6]),
+        ("zjj-admin-licence", "zjj/sample.xml", [7, 2, 6]),
+        ("jtj-admin-penalty", "jtj/sample.json", [8, 1, 7]),
+        ("cgj-admin-penalty", "cgj/sample.xlsx", [2, 8, 7]),
+        ("yjj-admin-licence", "yjj/sample.ndjson", [6, 2, 6]),
+    ] {
+        let answer = dry_run(mapping, file);
+        let counts = json!({ "accept": accept, "warn": warn, "reject": reject });
+        assert_eq!(answer["summary"], counts, "{file}");
+        assert_eq!((&answer["error"], &answer["notes"]), (&Value::Null, &json!([])), "{file}");
+    }
+}
+
+#[test]
+fn a_finding_names_its_rule_its_field_its_cell_and_the_fix() {
+    let answer = dry_run("cgj-admin-penalty", "cgj/sample.xlsx");
+    let rows = answer["rows"].as_array().unwrap();
+    let first = &rows[0];
+    assert_eq!((&first["row"], &first["verdict"]), (&json!(5), &json!("warn")));
+    let finding = &first["findings"][0];
+    assert_eq!(finding["rule"], "convert.amount-derived");
+    assert_eq!(finding["cell"], "O5");
+    for part in ["field", "message", "fix"] {
+        assert!(finding[part].as_str().is_some_and(|text| !text.is_empty()), "{part}");
+    }
+}
+
+#[test]
+fn both_clocks_of_the_trap_day() {
+    let args = ["deadline", "--dataset", "admin-penalty", "--decided", "2018-12-28", "--json"];
+    let answer: Value = serde_json::from_slice(&xinqiao(&args).stdout).unwrap();
+    assert_eq!(
+        (&answer["pledged"], &answer["statutory"], &answer["provisional"]),
+        (&json!("2019-01-04"), &json!("2019-01-09"), &json!(false))
+    );
+    let period = ["--from", "2026-12-23", "--to", "2026-12-24", "--tsv"];
+    let days = xinqiao(&[&["deadline", "--dataset", "admin-licence"], &period[..]].concat());
+    assert_eq!(
+        text(&days.stdout),
+        "2026-12-23\t2026-12-30\t2027-01-01\ttrue\n2026-12-24\t2026-12-31\t2027-01-04\ttrue\n"
+    );
+}
+
+#[test]
+fn a_sample_becomes_a_draft_and_a_wrong_word_an_answer_in_chinese() {
+    let sample = agencies().join("sthj/sample.csv");
+    let draft = xinqiao(&["mapping", "new", "--sample", sample.to_str().unwrap()]);
+    let draft = text(&draft.stdout);
+    for line in ["target: admin-penalty/2021", "  encoding: gb18030", "  header: { row: 1 }"] {
+        assert!(draft.lines().any(|l| l == line), "{line} in\n{draft}");
+    }
+    let wrong = xinqiao(&["statsu"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("没有命令“statsu”"), "{}", text(&wrong.stderr));
+}

@@ -6,6 +6,8 @@
 
 mod file;
 mod secrets;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -304,12 +306,13 @@ impl Check<'_> {
                 Err(e) => self.error(FILE, name.span, "config.id", e.to_string()),
             }
         }
+        let mut tokens = std::collections::BTreeMap::new();
         let mut feeds = Vec::new();
         for (name, feed) in file.feeds.0 {
             let id = match FeedId::new(&name.value) {
                 Ok(id) => Some(id),
                 Err(e) => {
-                    self.error(FILE, name.span, "config.id", e.to_string());
+                    self.error(FILE, name.span.clone(), "config.id", e.to_string());
                     None
                 }
             };
@@ -352,6 +355,12 @@ impl Check<'_> {
                 }
             }
             let source = self.source(&name.value, feed.source, secrets);
+            if let Some(FeedSource::Push { token, .. }) = &source
+                && let Some(other) = tokens.insert(*token, name.value.clone())
+            {
+                let message = format!("令牌与接入任务 {other} 相同:每个推送任务须有自己的令牌");
+                self.error(FILE, name.span.clone(), "config.same-token", message);
+            }
             if let (Some(id), Some((agency, agency_name)), Some(mapping), Some(source)) =
                 (id, agency, mapping, source)
             {

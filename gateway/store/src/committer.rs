@@ -1,11 +1,15 @@
 //! The committer: one thread, one write transaction at a time, many requests a commit.
 //!
 //! There is no timer. While one commit syncs, the next batch gathers in the channel by itself.
+//!
+//! Somebody waits for a receipt; nobody waits for processing and delivery, which work off what is
+//! durable already. So receipts go first, and other requests let them by for [`PATIENCE`] at most.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use redb::{Database, Durability};
 use tokio::sync::{oneshot, watch};
@@ -21,6 +25,9 @@ const WAITING: usize = 4_096;
 /// Requests and bytes in one commit.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 4 << 20;
+/// How long other requests let receipts go first. While one of them runs the receipts wait, so this
+/// shares the committer between both when there is more of each than it can do.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Where requests are handed in.
 pub(crate) struct Committer {
@@ -61,6 +68,9 @@ type Run = Box<dyn FnOnce(&mut Tx<'_>) -> (Reply, Option<StoreError>) + Send>;
 
 struct Request {
     bytes: usize,
+    /// Somebody waits for a receipt.
+    receipt: bool,
+    came: Instant,
     run: Run,
     /// Answers without having run.
     refuse: Reply,
@@ -177,12 +187,32 @@ impl Committer {
         bytes: usize,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.hand_in(false, bytes, work).await
+    }
+
+    /// As [`Committer::commit`], for a request whose caller waits to give a receipt.
+    pub(crate) async fn commit_receipt<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.hand_in(true, bytes, work).await
+    }
+
+    async fn hand_in<T: Send + 'static>(
+        &self,
+        receipt: bool,
+        bytes: usize,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         self.signals.check()?;
         let (sender, answer) = oneshot::channel();
         let shared = Arc::new(std::sync::Mutex::new(Some(sender)));
         let (on_run, on_refuse) = (Arc::clone(&shared), shared);
         let request = Request {
             bytes,
+            receipt,
+            came: Instant::now(),
             run: Box::new(move |tx| {
                 let done = work(tx);
                 let error = done.as_ref().err().cloned();
@@ -220,6 +250,45 @@ fn begin(db: &Database, quick_repair: bool) -> Result<redb::WriteTransaction, St
     Ok(write)
 }
 
+/// Requests taken from the channel and not yet run.
+#[derive(Default)]
+struct Waiting {
+    receipts: VecDeque<Request>,
+    others: VecDeque<Request>,
+}
+
+impl Waiting {
+    /// The first request of the next batch; `None` once nobody can hand any in.
+    fn first(&mut self, queue: &Receiver<Request>) -> Option<Request> {
+        if self.receipts.is_empty() && self.others.is_empty() {
+            self.add(queue.recv().ok()?);
+        }
+        self.next(queue, false)
+    }
+
+    /// The next request of a batch: another that has been patient long enough, else a receipt, else
+    /// another, unless the batch has receipts: those are not to wait for it.
+    fn next(&mut self, queue: &Receiver<Request>, has_receipts: bool) -> Option<Request> {
+        while self.receipts.len() + self.others.len() < WAITING {
+            let Ok(request) = queue.try_recv() else { break };
+            self.add(request);
+        }
+        if self.others.front().is_some_and(|other| other.came.elapsed() >= PATIENCE) {
+            return self.others.pop_front();
+        }
+        let receipt = self.receipts.pop_front();
+        if receipt.is_some() || has_receipts { receipt } else { self.others.pop_front() }
+    }
+
+    fn add(&mut self, request: Request) {
+        if request.receipt {
+            self.receipts.push_back(request);
+        } else {
+            self.others.push_back(request);
+        }
+    }
+}
+
 fn run(
     db: &Database,
     quick_repair: bool,
@@ -228,9 +297,11 @@ fn run(
     signals: &Signals,
     queue: &Receiver<Request>,
 ) {
-    while let Ok(first) = queue.recv() {
+    let mut waiting = Waiting::default();
+    while let Some(first) = waiting.first(queue) {
         let mut replies = Vec::new();
-        let done = batch(db, quick_repair, &mut state, clock.now(), first, queue, &mut replies);
+        let more = |has_receipts| waiting.next(queue, has_receipts);
+        let done = batch(db, quick_repair, &mut state, clock.now(), first, more, &mut replies);
         match done {
             Ok((received, ready)) => {
                 replies.into_iter().for_each(|reply| reply(Ok(())));
@@ -247,6 +318,8 @@ fn run(
                 signals.failed.store(true, Ordering::Release);
                 let refuse = |reply: Reply| reply(Err(StoreError::OutcomeUnknown));
                 replies.into_iter().for_each(refuse);
+                let Waiting { receipts, others } = waiting;
+                receipts.into_iter().chain(others).for_each(|request| refuse(request.refuse));
                 while let Ok(request) = queue.try_recv() {
                     refuse(request.refuse);
                 }
@@ -266,7 +339,7 @@ fn batch(
     state: &mut State,
     now: Timestamp,
     first: Request,
-    queue: &Receiver<Request>,
+    mut more: impl FnMut(bool) -> Option<Request>,
     replies: &mut Vec<Reply>,
 ) -> Result<(bool, bool), StoreError> {
     let started = begin(db, quick_repair);
@@ -285,10 +358,11 @@ fn batch(
         }
     };
     let mut tx = Tx::new(tables, state, now);
-    let (mut bytes, mut written) = (0, false);
+    let (mut bytes, mut written, mut has_receipts) = (0, false, false);
     let mut next = Some(first);
     while let Some(request) = next {
         bytes += request.bytes;
+        has_receipts |= request.receipt;
         tx.dirty = false;
         let (reply, error) = (request.run)(&mut tx);
         replies.push(reply);
@@ -299,7 +373,7 @@ fn batch(
             _ => {}
         }
         let full = replies.len() >= BATCH || bytes >= BATCH_BYTES;
-        next = if full { None } else { queue.try_recv().ok() };
+        next = if full { None } else { more(has_receipts) };
     }
     if !written {
         drop(tx);

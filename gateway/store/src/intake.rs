@@ -52,7 +52,9 @@ impl Shared {
         let payload = body.inline.unwrap_or_default();
         let cursor = arrival.cursor;
         self.committer()?
-            .commit(payload.len() + 512, move |tx| insert(tx, row, &payload, cursor.as_deref()))
+            .commit_receipt(payload.len() + 512, move |tx| {
+                insert(tx, row, &payload, cursor.as_deref())
+            })
             .await
     }
 

@@ -1,8 +1,9 @@
 //! Receipts a second under 64 clients, each durable before it is given.
 //!
 //! `bench-intake [--rounds N]`. Ten seconds a round of single records over kept-alive connections,
-//! then every receipt is looked up. The peer of the same round is the disk itself: a loop that
-//! appends a group of 64 such records and syncs, which no durable store can beat one sync at a time.
+//! then every receipt is looked up, and what is still queued is delivered. The peer of the same round
+//! is the disk itself: a loop that appends a group of 64 such records and syncs, which no durable
+//! store can beat one sync at a time.
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 #![expect(clippy::float_arithmetic, reason = "rates and ratios")]
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use xinqiao::clock::SystemClock;
 use xinqiao::commands::demo::platform::{Platform, PlatformOptions};
 use xinqiao::compose::Gateway;
+use xinqiao_store::FeedCounters;
 use xinqiao_tests::{Client, Result, Row, World, ndjson, rounds, spread};
 
 const CLIENTS: usize = 64;
@@ -25,9 +27,10 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let (mut rates, mut halves, mut tails) = (Vec::new(), Vec::new(), Vec::new());
     let (mut syncs, mut ratios, mut receipts) = (Vec::new(), Vec::new(), 0);
+    let (mut meanwhile, mut after) = (Vec::new(), Vec::new());
     for _ in 0..rounds(&arguments)? {
         let sync = disk()?;
-        let mut waits = runtime.block_on(round())?;
+        let Round { mut waits, accepted, rest } = runtime.block_on(round())?;
         waits.sort();
         receipts += waits.len();
         let rate = waits.len() as f64 / ROUND.as_secs_f64();
@@ -37,20 +40,32 @@ fn main() -> Result<()> {
         rates.push(rate);
         halves.push(wait(50));
         tails.push(wait(99));
+        meanwhile.push(accepted as f64 / ROUND.as_secs_f64());
+        after.push((waits.len() as u64 - accepted) as f64 / rest.as_secs_f64());
         syncs.push(sync);
         ratios.push(rate / (sync * CLIENTS as f64));
     }
     println!("receipts, {CLIENTS} clients             {} /s", spread(&mut rates));
     println!("waiting, half of them            {} ms", spread(&mut halves));
     println!("waiting, 99 of 100               {} ms", spread(&mut tails));
+    println!("accepted by the platform meanwhile {} /s", spread(&mut meanwhile));
+    println!("accepted by it afterwards        {} /s", spread(&mut after));
     println!("the disk: append {CLIENTS}, fdatasync   {} syncs/s", spread(&mut syncs));
     println!("ratio to the disk's bound        {}", spread(&mut ratios));
     println!("{receipts} receipts given, every one found in the store");
     Ok(())
 }
 
-/// How long each receipt took.
-async fn round() -> Result<Vec<Duration>> {
+struct Round {
+    /// How long each receipt took.
+    waits: Vec<Duration>,
+    /// Records the platform had accepted when the last client ended.
+    accepted: u64,
+    /// How long the others took from then on.
+    rest: Duration,
+}
+
+async fn round() -> Result<Round> {
     let platform = Platform::start(PlatformOptions::default()).await?;
     let world = World::new(&platform.url(), "127.0.0.1:0")?;
     let gateway = Gateway::start(world.config()?, world.domain(), Arc::new(SystemClock)).await?;
@@ -83,15 +98,26 @@ async fn round() -> Result<Vec<Duration>> {
             waits.push(wait);
         }
     }
+    let count = |what: fn(&FeedCounters) -> u64| -> Result<u64> {
+        Ok(gateway.store().status()?.feeds.values().map(what).sum())
+    };
+    let (accepted, ended) = (count(|feed| feed.accepted)?, Instant::now());
+    while count(|feed| feed.accepted)? < waits.len() as u64 {
+        if ended.elapsed() > Duration::from_secs(120) {
+            return Err("not all was delivered".into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let rest = ended.elapsed();
     for message in &numbers {
         gateway.store().message(*message)?;
     }
-    let held: u64 = gateway.store().status()?.feeds.values().map(|feed| feed.messages).sum();
+    let held = count(|feed| feed.messages)?;
     gateway.stop().await;
     if numbers.len() != waits.len() || held != waits.len() as u64 {
         return Err(format!("{} receipts, {held} messages held", waits.len()).into());
     }
-    Ok(waits)
+    Ok(Round { waits, accepted, rest })
 }
 
 /// Groups a second the disk can make durable, for two seconds.

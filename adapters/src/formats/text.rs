@@ -66,7 +66,6 @@ pub(super) struct TextReader<'a> {
     decoder: Decoder,
     raw: Vec<u8>,
     raw_at: usize,
-    raw_len: usize,
     out: Vec<u8>,
     out_at: usize,
     ended: bool,
@@ -88,10 +87,9 @@ impl<'a> TextReader<'a> {
         Self {
             input,
             decoder: encoding.new_decoder_with_bom_removal(),
-            raw: vec![0; CHUNK],
+            raw: Vec::new(),
             raw_at: 0,
-            raw_len: 0,
-            out: Vec::with_capacity(CHUNK * 3 + 16),
+            out: Vec::new(),
             out_at: 0,
             ended: false,
             cr_held: false,
@@ -108,13 +106,13 @@ impl<'a> TextReader<'a> {
     }
 
     fn decode_chunk(&mut self) -> io::Result<()> {
-        if self.raw_at == self.raw_len {
-            self.raw_len = self.input.read(&mut self.raw)?;
+        if self.raw_at == self.raw.len() {
+            chunk(self.input, &mut self.raw)?;
             self.raw_at = 0;
         }
-        let end_of_input = self.raw_len == 0;
-        let raw = self.raw.get(self.raw_at..self.raw_len).unwrap_or(&[]);
-        self.out.resize(CHUNK * 3 + 16, 0);
+        let end_of_input = self.raw.is_empty();
+        let raw = self.raw.get(self.raw_at..).unwrap_or(&[]);
+        self.out.resize(raw.len() * 3 + 16, 0);
         let (result, read, written, _) =
             self.decoder.decode_to_utf8(raw, &mut self.out, end_of_input);
         self.raw_at += read;
@@ -228,26 +226,30 @@ fn fill(input: &mut dyn ReadSeek, into: &mut [u8]) -> io::Result<usize> {
     Ok(n)
 }
 
+/// Reads the next chunk in place of what `into` holds; empty at the end. A short input, such as one
+/// pushed record, gets a short buffer: a full one costs more than decoding it.
+fn chunk(input: &mut dyn ReadSeek, into: &mut Vec<u8>) -> io::Result<()> {
+    into.clear();
+    more(input, into).map(drop)
+}
+
+fn more(input: &mut dyn ReadSeek, into: &mut Vec<u8>) -> io::Result<usize> {
+    input.take(CHUNK as u64).read_to_end(into)
+}
+
 fn is_utf8(input: &mut dyn ReadSeek) -> io::Result<bool> {
     input.seek(SeekFrom::Start(0))?;
-    let mut buf = vec![0u8; CHUNK];
-    let mut kept = 0;
+    let mut buf = Vec::new();
     loop {
-        let n = fill(input, buf.get_mut(kept..).unwrap_or(&mut []))?;
-        let have = kept + n;
-        let bytes = buf.get(..have).unwrap_or(&[]);
-        match std::str::from_utf8(bytes) {
-            Ok(_) => kept = 0,
+        let n = more(input, &mut buf)?;
+        match std::str::from_utf8(&buf) {
+            Ok(_) => buf.clear(),
             // An incomplete sequence at the end of a chunk goes on in the next.
-            Err(e) if e.error_len().is_none() && n > 0 => {
-                let from = e.valid_up_to();
-                buf.copy_within(from..have, 0);
-                kept = have - from;
-            }
+            Err(e) if e.error_len().is_none() && n > 0 => drop(buf.drain(..e.valid_up_to())),
             Err(_) => return Ok(false),
         }
         if n == 0 {
-            return Ok(kept == 0);
+            return Ok(buf.is_empty());
         }
     }
 }

@@ -137,7 +137,9 @@ pub fn standing(
     }
 }
 
-fn late_owner(milestones: &Milestones, end: Timestamp) -> LateOwner {
+/// Who owns the delay of a record late against the deadline whose last millisecond is `end`, as
+/// [`standing`] tells.
+pub fn late_owner(milestones: &Milestones, end: Timestamp) -> LateOwner {
     let by_end = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= end);
     if !by_end(milestones.received) {
         LateOwner::AgencyArrival

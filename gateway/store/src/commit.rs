@@ -299,11 +299,11 @@ fn apply(
     tx.tables.version.put_raw(&seq.to_be_bytes(), &version_value(number, &new.value))?;
 
     for (_, id) in record.items.clone() {
-        supersede(tx, &mut record, id, number, place)?;
+        supersede(tx, &mut record, id, place)?;
     }
     for target in new.targets.iter() {
         if record.items.iter().all(|(known, _)| known != target) {
-            let id = enqueue(tx, &new.record, &record, target, number, place)?;
+            let id = enqueue(tx, &new.record, &record, target, place)?;
             record.items.push((target.clone(), id));
         }
     }
@@ -321,17 +321,18 @@ fn enqueue(
     digest: &RecordDigest,
     record: &RecordRow,
     target: &TargetId,
-    version: u32,
     place: &Place<'_>,
 ) -> Result<u64, StoreError> {
     let id = tx.state.meta.next_item;
     tx.state.meta.next_item += 1;
+    let version = record.version();
     let item = ItemRow {
         record: *digest,
         target: target.clone(),
         dataset: record.dataset.clone(),
         state: ItemState::Ready,
         version,
+        seq: tx.state.meta.seq,
         feed: place.feed.clone(),
         agency: place.agency.clone(),
         document: place.document.cloned(),
@@ -340,6 +341,7 @@ fn enqueue(
         attempts: 0,
         retried: 0,
         fence: 0,
+        sent: None,
         due_at: None,
         accepted: None,
         refusals: Vec::new(),
@@ -356,14 +358,15 @@ fn supersede(
     tx: &mut Tx<'_>,
     record: &mut RecordRow,
     id: u64,
-    version: u32,
     place: &Place<'_>,
 ) -> Result<(), StoreError> {
     let mut item = queue::item(tx, id)?;
+    let version = record.version();
     item.newest = version;
     let was = item.state;
     if was != ItemState::Leased {
         item.version = version;
+        item.seq = tx.state.meta.seq;
         item.feed = place.feed.clone();
         item.agency = place.agency.clone();
         item.document = place.document.cloned();

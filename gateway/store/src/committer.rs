@@ -1,9 +1,11 @@
 //! The committer: one thread, one write transaction at a time, many requests a commit.
 //!
-//! There is no timer. While one commit syncs, the next batch gathers in the channel by itself.
+//! While one commit syncs, the next batch gathers in the channel by itself: no receipt waits for a
+//! timer.
 //!
 //! Somebody waits for a receipt; nobody waits for processing and delivery, which work off what is
-//! durable already. So receipts go first, and other requests let them by for [`PATIENCE`] at most.
+//! durable already. So while receipts flow, other requests let them by for [`PATIENCE`] at most, and
+//! are then committed together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -28,6 +30,8 @@ const BATCH_BYTES: usize = 4 << 20;
 /// How long other requests let receipts go first. While one of them runs the receipts wait, so this
 /// shares the committer between both when there is more of each than it can do.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long nothing must come after receipts for them to have ceased.
+const LULL: Duration = Duration::from_millis(2);
 
 /// Where requests are handed in.
 pub(crate) struct Committer {
@@ -255,20 +259,34 @@ fn begin(db: &Database, quick_repair: bool) -> Result<redb::WriteTransaction, St
 struct Waiting {
     receipts: VecDeque<Request>,
     others: VecDeque<Request>,
+    /// The batch at hand, or the last one, has receipts.
+    has_receipts: bool,
 }
 
 impl Waiting {
-    /// The first request of the next batch; `None` once nobody can hand any in.
+    /// The first request of the next batch; `None` once nobody can hand any in. After a batch of
+    /// receipts more of them are on their way: whoever got one sends the next.
     fn first(&mut self, queue: &Receiver<Request>) -> Option<Request> {
-        if self.receipts.is_empty() && self.others.is_empty() {
-            self.add(queue.recv().ok()?);
+        let flowing = std::mem::take(&mut self.has_receipts);
+        while self.receipts.is_empty() {
+            match self.others.front() {
+                None => self.add(queue.recv().ok()?),
+                Some(other) if flowing => {
+                    let patience = PATIENCE.saturating_sub(other.came.elapsed());
+                    match queue.recv_timeout(LULL.min(patience)) {
+                        Ok(request) => self.add(request),
+                        Err(_) => break,
+                    }
+                }
+                Some(_) => break,
+            }
         }
-        self.next(queue, false)
+        self.next(queue)
     }
 
     /// The next request of a batch: another that has been patient long enough, else a receipt, else
     /// another, unless the batch has receipts: those are not to wait for it.
-    fn next(&mut self, queue: &Receiver<Request>, has_receipts: bool) -> Option<Request> {
+    fn next(&mut self, queue: &Receiver<Request>) -> Option<Request> {
         while self.receipts.len() + self.others.len() < WAITING {
             let Ok(request) = queue.try_recv() else { break };
             self.add(request);
@@ -277,7 +295,11 @@ impl Waiting {
             return self.others.pop_front();
         }
         let receipt = self.receipts.pop_front();
-        if receipt.is_some() || has_receipts { receipt } else { self.others.pop_front() }
+        if receipt.is_none() && !self.has_receipts {
+            return self.others.pop_front();
+        }
+        self.has_receipts = true;
+        receipt
     }
 
     fn add(&mut self, request: Request) {
@@ -300,7 +322,7 @@ fn run(
     let mut waiting = Waiting::default();
     while let Some(first) = waiting.first(queue) {
         let mut replies = Vec::new();
-        let more = |has_receipts| waiting.next(queue, has_receipts);
+        let more = || waiting.next(queue);
         let done = batch(db, quick_repair, &mut state, clock.now(), first, more, &mut replies);
         match done {
             Ok((received, ready)) => {
@@ -318,7 +340,7 @@ fn run(
                 signals.failed.store(true, Ordering::Release);
                 let refuse = |reply: Reply| reply(Err(StoreError::OutcomeUnknown));
                 replies.into_iter().for_each(refuse);
-                let Waiting { receipts, others } = waiting;
+                let Waiting { receipts, others, .. } = waiting;
                 receipts.into_iter().chain(others).for_each(|request| refuse(request.refuse));
                 while let Ok(request) = queue.try_recv() {
                     refuse(request.refuse);
@@ -339,7 +361,7 @@ fn batch(
     state: &mut State,
     now: Timestamp,
     first: Request,
-    mut more: impl FnMut(bool) -> Option<Request>,
+    mut more: impl FnMut() -> Option<Request>,
     replies: &mut Vec<Reply>,
 ) -> Result<(bool, bool), StoreError> {
     let started = begin(db, quick_repair);
@@ -358,11 +380,10 @@ fn batch(
         }
     };
     let mut tx = Tx::new(tables, state, now);
-    let (mut bytes, mut written, mut has_receipts) = (0, false, false);
+    let (mut bytes, mut written) = (0, false);
     let mut next = Some(first);
     while let Some(request) = next {
         bytes += request.bytes;
-        has_receipts |= request.receipt;
         tx.dirty = false;
         let (reply, error) = (request.run)(&mut tx);
         replies.push(reply);
@@ -373,7 +394,7 @@ fn batch(
             _ => {}
         }
         let full = replies.len() >= BATCH || bytes >= BATCH_BYTES;
-        next = if full { None } else { more(has_receipts) };
+        next = if full { None } else { more() };
     }
     if !written {
         drop(tx);

@@ -3,7 +3,7 @@
 //! A value is one layout byte, then postcard. Unknown layout bytes are refused, never guessed at.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use xinqiao_core::deadline::{Deadlines, Milestones};
+use xinqiao_core::deadline::{Deadlines, LateOwner, Milestones};
 use xinqiao_core::model::{
     AgencyId, DatasetId, FeedId, Finding, Operation, TargetId, Timestamp, Verdict,
 };
@@ -65,15 +65,6 @@ pub(crate) struct VersionMeta {
     pub received: Timestamp,
 }
 
-/// Who owns a late acceptance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Late {
-    Agency,
-    Refusal,
-    Gateway,
-    Platform,
-}
-
 /// The head of a record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RecordRow {
@@ -83,13 +74,14 @@ pub(crate) struct RecordRow {
     pub withdrawn: bool,
     /// Of the first version.
     pub deadlines: Deadlines,
+    /// Without `sent`: each of its items knows its own.
     pub milestones: Milestones,
     pub versions: Vec<VersionMeta>,
     pub items: Vec<(TargetId, u64)>,
     /// How many of the items stand refused.
     pub refused_items: u32,
     /// Set when accepted after the statutory day.
-    pub late: Option<Late>,
+    pub late: Option<LateOwner>,
 }
 
 impl RecordRow {
@@ -126,6 +118,8 @@ pub(crate) struct ItemRow {
     pub state: ItemState,
     /// Version to deliver, or being delivered; feed, agency and document are its own.
     pub version: u32,
+    /// The position of `version` in the change feed.
+    pub seq: u64,
     pub feed: FeedId,
     pub agency: AgencyId,
     pub document: Option<String>,
@@ -138,6 +132,8 @@ pub(crate) struct ItemRow {
     /// Attempts beyond the first, over the item's life.
     pub retried: u64,
     pub fence: u64,
+    /// When it was first sent.
+    pub sent: Option<Timestamp>,
     /// Set exactly while waiting.
     pub due_at: Option<Timestamp>,
     /// The last version accepted.
@@ -191,7 +187,7 @@ impl ItemRow {
             attempts: self.attempts,
             due_at: self.due_at,
             deadlines: record.deadlines,
-            milestones: record.milestones,
+            milestones: Milestones { sent: self.sent, ..record.milestones },
             last_error: self.last_error,
             history: self.history,
         }

@@ -1,10 +1,11 @@
 //! The queue: one item per record and target, leased to workers, settled under a fence.
 
 use redb::ReadableTable as _;
+use xinqiao_core::deadline::{LateOwner, Milestones, late_owner};
 use xinqiao_core::model::{TargetId, Timestamp};
 
 use crate::committer::Tx;
-use crate::encode::{ItemRow, Late, RecordRow, VersionRow, read_version};
+use crate::encode::{ItemRow, RecordRow, VersionRow, read_version};
 use crate::intake::gone;
 use crate::tables::{
     Rows as _, Writes as _, engine, id_prefix, queue_key, queue_prefix, two_numbers, waiting_key,
@@ -196,8 +197,9 @@ fn take_newest(tx: &Tx<'_>, item: &mut ItemRow) -> Result<bool, StoreError> {
     if item.newest == item.version {
         return Ok(false);
     }
-    let version = version(tx, &record(tx, item)?, item.newest)?;
+    item.seq = record(tx, item)?.seq(item.newest).ok_or_else(gone)?;
     item.version = item.newest;
+    let version = version(tx, item.seq)?;
     item.feed = version.feed;
     item.agency = version.agency;
     item.document = version.document;
@@ -246,15 +248,12 @@ fn lease(
 
 fn take(tx: &mut Tx<'_>, id: u64, until: Timestamp) -> Result<Leased, StoreError> {
     let mut item = item(tx, id)?;
-    let mut record = record(tx, &item)?;
-    let version = version(tx, &record, item.version)?;
-    if record.milestones.sent.is_none() {
-        record.milestones.sent = Some(tx.now);
-        tx.tables.record.put(&item.record, &record)?;
-    }
+    let version = version(tx, item.seq)?;
+    item.sent = item.sent.or(Some(tx.now));
     if item.attempts > 0 {
         item.retried += 1;
-        tx.feed(&record.feed).retried += 1;
+        let feed = record(tx, &item)?.feed;
+        tx.feed(&feed).retried += 1;
     }
     item.attempts += 1;
     item.fence += 1;
@@ -280,8 +279,7 @@ fn held(tx: &Tx<'_>, token: LeaseToken) -> Result<Option<ItemRow>, StoreError> {
     Ok(item.filter(|item| item.state == ItemState::Leased && item.fence == token.fence))
 }
 
-fn version(tx: &Tx<'_>, record: &RecordRow, number: u32) -> Result<VersionRow, StoreError> {
-    let seq = record.seq(number).ok_or_else(gone)?;
+fn version(tx: &Tx<'_>, seq: u64) -> Result<VersionRow, StoreError> {
     let value = tx.tables.version.get(seq.to_be_bytes().as_slice()).map_err(engine)?;
     Ok(read_version(value.ok_or_else(gone)?.value())?.1)
 }
@@ -302,7 +300,7 @@ fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
             item.last_error = None;
             item.forgive();
             item.note(tx.now, "accepted", "");
-            accept(tx, &mut record, item.version);
+            accept(tx, &mut record, &item);
             ItemState::Done
         }
         SettledAs::Refused { code, message } => {
@@ -337,25 +335,19 @@ fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
 }
 
 /// The first acceptance of a record stops its clock and decides who owns a delay.
-fn accept(tx: &mut Tx<'_>, record: &mut RecordRow, version: u32) {
+fn accept(tx: &mut Tx<'_>, record: &mut RecordRow, item: &ItemRow) {
     if record.milestones.accepted.is_some() {
         return;
     }
     record.milestones.accepted = Some(tx.now);
     let end = Timestamp::end_of_day(record.deadlines.statutory);
     if tx.now > end {
-        let times = &record.milestones;
-        let index = usize::try_from(version).unwrap_or_default().wrapping_sub(1);
+        let index = usize::try_from(item.version).unwrap_or_default().wrapping_sub(1);
         let arrived = record.versions.get(index).map(|version| version.received);
-        record.late = Some(if times.received > Some(end) {
-            Late::Agency
-        } else if times.refused.is_some() && arrived > times.refused {
-            Late::Refusal
-        } else if times.sent.is_some_and(|sent| sent <= end) {
-            Late::Platform
-        } else {
-            Late::Gateway
-        });
+        // A refusal the target took back of itself cost the agency nothing.
+        let refused = record.milestones.refused.filter(|refused| arrived > Some(*refused));
+        let times = Milestones { sent: item.sent, refused, ..record.milestones };
+        record.late = Some(late_owner(&times, end));
     }
     count_accepted(tx.feed(&record.feed), record);
 }
@@ -368,10 +360,10 @@ pub(crate) fn count_accepted(counters: &mut FeedCounters, record: &RecordRow) {
         u64::from(accepted <= Timestamp::end_of_day(record.deadlines.pledged));
     match record.late {
         None => counters.on_time_statutory += 1,
-        Some(Late::Agency) => counters.late_agency += 1,
-        Some(Late::Refusal) => counters.late_refusal += 1,
-        Some(Late::Gateway) => counters.late_gateway += 1,
-        Some(Late::Platform) => counters.late_platform += 1,
+        Some(LateOwner::AgencyArrival) => counters.late_agency += 1,
+        Some(LateOwner::AgencyRefusal) => counters.late_refusal += 1,
+        Some(LateOwner::Gateway) => counters.late_gateway += 1,
+        Some(LateOwner::Platform) => counters.late_platform += 1,
     }
 }
 

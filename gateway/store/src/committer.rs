@@ -29,7 +29,7 @@ const BATCH: usize = 256;
 const BATCH_BYTES: usize = 4 << 20;
 /// How long other requests let receipts go first. While one of them runs the receipts wait, so this
 /// shares the committer between both when there is more of each than it can do.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How long nothing must come after receipts for them to have ceased.
 const LULL: Duration = Duration::from_millis(2);
 

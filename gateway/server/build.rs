@@ -29,7 +29,10 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             walk(&path, files)?;
-        } else if path.extension().is_some_and(|e| e == "yaml") {
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "csv")
+            // As when read at run time: a sample in another encoding is no file of ours.
+            && String::from_utf8(fs::read(&path)?).is_ok()
+        {
             files.push(path);
         }
     }

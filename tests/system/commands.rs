@@ -90,3 +90,33 @@ fn a_sample_becomes_a_draft_and_a_wrong_word_an_answer_in_chinese() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("没有命令“statsu”"), "{}", text(&wrong.stderr));
 }
+
+/// The words of every command, as people read them. `XINQIAO_BLESS=1` writes them anew.
+#[test]
+fn the_help_of_every_command_reads_as_agreed() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("system/golden/help.txt");
+    let mut found = String::new();
+    helps(&mut Vec::new(), &mut found);
+    if std::env::var_os("XINQIAO_BLESS").is_some() {
+        std::fs::write(&golden, &found).unwrap();
+    }
+    let agreed = std::fs::read_to_string(&golden).unwrap();
+    let differs = found.lines().zip(agreed.lines()).find(|(found, agreed)| found != agreed);
+    assert_eq!((differs, found.len()), (None, agreed.len()));
+}
+
+/// The help of the command at `path`, then of those under it.
+fn helps(path: &mut Vec<String>, into: &mut String) {
+    let mut args: Vec<&str> = path.iter().map(String::as_str).collect();
+    args.push("--help");
+    let output = xinqiao(&args);
+    assert!(output.status.success(), "{args:?}");
+    let help = text(&output.stdout);
+    into.push_str(&format!("$ xinqiao {}\n{help}\n", args.join(" ")));
+    let commands = help.lines().skip_while(|line| *line != "命令:").skip(1);
+    for command in commands.map_while(|line| line.split_whitespace().next()) {
+        path.push(command.to_owned());
+        helps(path, into);
+        path.pop();
+    }
+}

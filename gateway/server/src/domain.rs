@@ -1,12 +1,12 @@
 //! The data the gateway decides by: catalogue, calendar, mappings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::path::Path;
 use std::sync::Arc;
 
 use xinqiao_core::calendar::Calendar;
 use xinqiao_core::catalogue::Catalogue;
-use xinqiao_core::diagnostic::{Bundle, Diagnostics};
+use xinqiao_core::diagnostic::{Bundle, Diagnostic, Diagnostics, Level};
 use xinqiao_core::mapping::Mapping;
 use xinqiao_core::model::MappingId;
 
@@ -72,7 +72,7 @@ impl Domain {
         let mut found = Diagnostics::default();
         let calendar = Calendar::load(&bundle).map_err(|e| found.0.extend(e.0)).ok();
         let catalogue = Catalogue::load(&bundle).map_err(|e| found.0.extend(e.0)).ok();
-        let mut mappings = BTreeMap::new();
+        let mut mappings: BTreeMap<MappingId, (String, Arc<Mapping>)> = BTreeMap::new();
         if let Some(catalogue) = &catalogue {
             for (path, text) in
                 bundle.under("agencies/").filter(|(path, _)| path.ends_with(".yaml"))
@@ -80,7 +80,14 @@ impl Domain {
                 match Mapping::parse(path, text, catalogue, &bundle) {
                     Ok((mapping, warnings)) => {
                         found.0.extend(warnings.0);
-                        mappings.insert(mapping.id.clone(), (path.to_owned(), Arc::new(mapping)));
+                        match mappings.entry(mapping.id.clone()) {
+                            Entry::Vacant(new) => {
+                                new.insert((path.to_owned(), Arc::new(mapping)));
+                            }
+                            Entry::Occupied(known) => {
+                                found.0.push(duplicate_id(&mapping.id, path, &known.get().0));
+                            }
+                        }
                     }
                     Err(errors) => found.0.extend(errors.0),
                 }
@@ -95,11 +102,40 @@ impl Domain {
     }
 }
 
+/// Two mappings of one id: a feed names its mapping by id.
+pub fn duplicate_id(id: &MappingId, file: &str, other: &str) -> Diagnostic {
+    Diagnostic {
+        code: "mapping.duplicate-id",
+        level: Level::Error,
+        file: file.to_owned(),
+        line: 0,
+        column: 0,
+        span: 0..0,
+        message: format!("标识 {id} 与 {other} 重复"),
+        help: Some("每份映射规则的 id 应各不相同".into()),
+    }
+}
+
 impl std::error::Error for DomainError {}
 
 /// The errors as a person reads them.
 impl std::fmt::Display for DomainError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.found.render(&self.bundle, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_mappings_of_one_id_are_refused() {
+        let mut files = bundle(None).unwrap();
+        let text = files.get("agencies/yjj/admin-licence.yaml").unwrap().to_owned();
+        files.0.insert("agencies/yjj/copy.yaml".to_owned(), text);
+        let codes = Domain::load(files).unwrap_err().found.0;
+        let codes: Vec<_> = codes.iter().map(|d| (d.code, d.file.as_str())).collect();
+        assert_eq!(codes, [("mapping.duplicate-id", "agencies/yjj/copy.yaml")]);
     }
 }

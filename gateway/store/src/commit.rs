@@ -15,8 +15,8 @@ use crate::intake::{gone, message};
 use crate::queue::{self, refused_change};
 use crate::tables::{Rows as _, Writes as _, id_number, pair};
 use crate::{
-    ChunkOutcome, ItemState, MessageEnd, NewVersion, PendingMessage, RecordDigest, RowChunk,
-    RowOutcome, Shared, StoreError,
+    ChunkOutcome, EventKind, ItemState, MessageEnd, NewVersion, PendingMessage, RecordDigest,
+    RowChunk, RowOutcome, Shared, StoreError,
 };
 
 /// A chunk with everything done to it that needs no transaction.
@@ -378,7 +378,7 @@ fn supersede(
         ItemState::Done | ItemState::Refused | ItemState::Dead | ItemState::Dropped => {
             item.attempts = 0;
             item.last_error = None;
-            item.note(tx.now, "corrected", "");
+            item.note(tx.now, EventKind::Corrected, "");
             ItemState::Ready
         }
     };

@@ -10,7 +10,9 @@ use xinqiao_core::model::{
 
 use std::sync::Arc;
 
-use crate::{ItemEvent, ItemState, ItemView, MessageEnd, RecordDigest, RowOutcome, StoreError};
+use crate::{
+    EventKind, ItemEvent, ItemState, ItemView, MessageEnd, RecordDigest, RowOutcome, StoreError,
+};
 
 /// Layout of every value of this format version.
 const LAYOUT: u8 = 1;
@@ -145,8 +147,8 @@ pub(crate) struct ItemRow {
 }
 
 impl ItemRow {
-    pub(crate) fn note(&mut self, at: Timestamp, what: &str, detail: &str) {
-        keep(&mut self.history, ItemEvent { at, what: what.to_owned(), detail: detail.to_owned() });
+    pub(crate) fn note(&mut self, at: Timestamp, what: EventKind, detail: &str) {
+        keep(&mut self.history, ItemEvent { at, what, detail: detail.to_owned() });
     }
 
     pub(crate) fn refuse(&mut self, code: &str, message: &str) {

@@ -57,6 +57,8 @@ struct Owner {
     feed: FeedId,
     target: TargetId,
     version: u32,
+    /// Positions of its versions in the change feed.
+    seqs: Vec<u64>,
 }
 
 impl Check<'_> {
@@ -194,6 +196,7 @@ impl Check<'_> {
                         feed: record.feed.clone(),
                         target: target.clone(),
                         version: newest,
+                        seqs: record.versions.iter().map(|version| version.seq).collect(),
                     },
                 );
             }
@@ -238,9 +241,11 @@ impl Check<'_> {
             match owners.get(&id) {
                 Some(owner) => {
                     let current = item.version == owner.version || item.state == ItemState::Leased;
+                    let index = usize::try_from(item.version).unwrap_or_default().wrapping_sub(1);
                     if owner.record != item.record
                         || owner.target != item.target
                         || owner.version != item.newest
+                        || owner.seqs.get(index) != Some(&item.seq)
                         || !current
                     {
                         found.push(format!("投递项{id}:与所属记录不符"));

@@ -87,6 +87,11 @@ impl Store {
         open::open(dir, &options, clock, |builder: &Builder, path| builder.create(path))
     }
 
+    /// Whether a store was ever opened in `dir`.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(open::DATABASE).is_file()
+    }
+
     // ---- intake ----
 
     /// Spools the body (≤ 64 KiB in the engine, larger as a file `blobs/aa/<sm3>` synced with its

@@ -261,10 +261,42 @@ pub struct ItemFilter {
 pub struct ItemEvent {
     /// When.
     pub at: Timestamp,
-    /// `sent`, `accepted`, `refused`, `retry`, `dead`, `hold` …
-    pub what: String,
+    /// What happened.
+    pub what: EventKind,
     /// Error, reason, actor; no personal data.
     pub detail: String,
+}
+
+/// What can happen to a queue item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// Handed to a sender.
+    Sent,
+    /// Accepted by the target.
+    Accepted,
+    /// Refused by the target.
+    Refused,
+    /// To be tried again.
+    Retry,
+    /// Given up by the retry policy.
+    Dead,
+    /// Sent without an answer, to a target that may take it twice.
+    Doubtful,
+    /// Its lease ran out.
+    Expired,
+    /// The gateway was started again while it was leased.
+    Restarted,
+    /// A newer version took its place.
+    Corrected,
+    /// An operator had it sent again.
+    RetriedByHand,
+    /// An operator stopped it.
+    Held,
+    /// An operator let it go on.
+    Released,
+    /// An operator gave it up.
+    Dropped,
 }
 
 /// A queue item: one record on its way to one target.

@@ -17,6 +17,8 @@ use crate::encode::Meta;
 use crate::tables::{Rows as _, Writes as _, engine};
 use crate::{Gauge, OpenError, Shared, Store, StoreError, StoreOptions};
 
+/// The database's file name.
+pub(crate) const DATABASE: &str = "store.redb";
 /// What this program writes, and the newest it reads.
 const FORMAT: u32 = 1;
 /// What the key's check value is the keyed digest of.
@@ -68,7 +70,7 @@ pub(crate) fn open(
         .try_for_each(|dir| make_dir(dir))
         .map_err(io)?;
 
-    let path = dir.join("store.redb");
+    let path = dir.join(DATABASE);
     let mut builder = Builder::new();
     builder.set_cache_size(options.cache_bytes);
     let db = open_db(&builder, &path).map_err(|error| match error {

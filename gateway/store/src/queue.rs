@@ -11,8 +11,8 @@ use crate::tables::{
     Rows as _, Writes as _, engine, id_prefix, queue_key, queue_prefix, two_numbers, waiting_key,
 };
 use crate::{
-    FeedCounters, ItemState, LeaseToken, Leased, QueueAct, SettledAs, Settlement, Shared,
-    StoreError,
+    EventKind, FeedCounters, ItemState, LeaseToken, Leased, QueueAct, SettledAs, Settlement,
+    Shared, StoreError,
 };
 
 /// Items promoted from waiting to ready by one lease.
@@ -167,7 +167,7 @@ pub(crate) fn give_back_all(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     for target in targets {
         let prefix = queue_prefix(ItemState::Leased, &target);
         for id in ids(tx, &prefix, usize::MAX)? {
-            give_back(tx, id, "restarted")?;
+            give_back(tx, id, EventKind::Restarted)?;
         }
     }
     Ok(())
@@ -185,7 +185,7 @@ fn ids(tx: &Tx<'_>, prefix: &[u8], limit: usize) -> Result<Vec<u64>, StoreError>
     Ok(found)
 }
 
-fn give_back(tx: &mut Tx<'_>, id: u64, why: &str) -> Result<(), StoreError> {
+fn give_back(tx: &mut Tx<'_>, id: u64, why: EventKind) -> Result<(), StoreError> {
     let mut item = item(tx, id)?;
     item.note(tx.now, why, "");
     take_newest(tx, &mut item)?;
@@ -222,7 +222,7 @@ fn lease(
         .map(|(id, _)| *id)
         .collect();
     for id in expired {
-        give_back(tx, id, "expired")?;
+        give_back(tx, id, EventKind::Expired)?;
     }
     let mut due = Vec::new();
     tx.tables.waiting.scan_prefix(&id_prefix(target.as_str()), |rest, _| {
@@ -257,7 +257,7 @@ fn take(tx: &mut Tx<'_>, id: u64, until: Timestamp) -> Result<Leased, StoreError
     }
     item.attempts += 1;
     item.fence += 1;
-    item.note(tx.now, "sent", "");
+    item.note(tx.now, EventKind::Sent, "");
     move_to(tx, id, &mut item, ItemState::Leased, None)?;
     tx.state.leases.entry(item.target.clone()).or_default().insert(id, until);
     Ok(Leased {
@@ -299,30 +299,30 @@ fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
             item.accepted = Some(item.version);
             item.last_error = None;
             item.forgive();
-            item.note(tx.now, "accepted", "");
+            item.note(tx.now, EventKind::Accepted, "");
             accept(tx, &mut record, &item);
             ItemState::Done
         }
         SettledAs::Refused { code, message } => {
             item.refuse(&code, &message);
-            item.note(tx.now, "refused", &code);
+            item.note(tx.now, EventKind::Refused, &code);
             item.last_error = Some(format!("{code} {message}"));
             record.milestones.refused = Some(tx.now);
             ItemState::Refused
         }
         SettledAs::Retry { due: at, error } => {
-            item.note(tx.now, "retry", &error);
+            item.note(tx.now, EventKind::Retry, &error);
             item.last_error = Some(error);
             due = Some(at);
             ItemState::Waiting
         }
         SettledAs::Dead { error } => {
-            item.note(tx.now, "dead", &error);
+            item.note(tx.now, EventKind::Dead, &error);
             item.last_error = Some(error);
             ItemState::Dead
         }
         SettledAs::Doubtful { error } => {
-            item.note(tx.now, "doubtful", &error);
+            item.note(tx.now, EventKind::Doubtful, &error);
             item.last_error = Some(error);
             ItemState::Dead
         }
@@ -372,10 +372,10 @@ fn act(tx: &mut Tx<'_>, id: u64, act: QueueAct, detail: &str) -> Result<(), Stor
     let mut item = item(tx, id)?;
     let was = item.state;
     let (to, what) = match (act, was) {
-        (QueueAct::Retry, Dead | Waiting | Refused | Held) => (Ready, "retry-now"),
-        (QueueAct::Hold, Ready | Waiting) => (Held, "hold"),
-        (QueueAct::Release, Held) => (Ready, "release"),
-        (QueueAct::Drop, Ready | Waiting | Refused | Dead | Held) => (Dropped, "drop"),
+        (QueueAct::Retry, Dead | Waiting | Refused | Held) => (Ready, EventKind::RetriedByHand),
+        (QueueAct::Hold, Ready | Waiting) => (Held, EventKind::Held),
+        (QueueAct::Release, Held) => (Ready, EventKind::Released),
+        (QueueAct::Drop, Ready | Waiting | Refused | Dead | Held) => (Dropped, EventKind::Dropped),
         (_, Leased) => return Err(StoreError::Conflict("正在投递")),
         (_, Done) => return Err(StoreError::Conflict("已被受理")),
         (_, Dropped) => return Err(StoreError::Conflict("已放弃投递")),

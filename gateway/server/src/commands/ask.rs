@@ -84,7 +84,7 @@ fn at_hand(global: &Global) -> Result<ControlState, CommandError> {
     })
 }
 
-/// The data folder, which must be there: asking must not make one.
+/// The data folder, which must hold a store: asking must not make one.
 fn data_folder(global: &Global) -> Result<PathBuf, CommandError> {
     let folder = config::data_folder(&global.config).ok_or_else(|| {
         CommandError::Broken(format!(
@@ -92,11 +92,11 @@ fn data_folder(global: &Global) -> Result<PathBuf, CommandError> {
             global.config.display()
         ))
     })?;
-    if folder.is_dir() {
+    if Store::exists(&folder) {
         return Ok(folder);
     }
     Err(CommandError::Broken(format!(
-        "没有数据目录 {}:网关尚未运行过,或 gateway.yaml 的 data 写错了",
+        "数据目录 {} 中没有存储:网关尚未运行过,或 gateway.yaml 的 data 写错了",
         folder.display()
     )))
 }

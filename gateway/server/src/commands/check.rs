@@ -19,7 +19,7 @@ use xinqiao_core::model::MappingId;
 use super::global::{add_file, today, today_arg};
 use super::{Command, CommandError, Global, found, out};
 use crate::config;
-use crate::domain::Domain;
+use crate::domain::{Domain, duplicate_id};
 
 pub(super) struct Check;
 
@@ -141,16 +141,7 @@ impl All {
         };
         self.found.0.extend(warnings.0);
         if let Some(other) = self.reports.iter().find(|report| report.mapping == mapping.id) {
-            self.found.0.push(Diagnostic {
-                code: "mapping.duplicate-id",
-                level: Level::Error,
-                file: name.to_owned(),
-                line: 0,
-                column: 0,
-                span: 0..0,
-                message: format!("标识 {} 与 {} 重复", mapping.id, other.file),
-                help: Some("每份映射规则的 id 应各不相同".into()),
-            });
+            self.found.0.push(duplicate_id(&mapping.id, name, &other.file));
         }
         let report = mapping.run_tests(catalogue, today);
         let tests = report.outcomes.len();

@@ -4,12 +4,17 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, value_parser};
-use xinqiao_core::model::{AgencyId, TargetId};
+use time::Date;
+use xinqiao_core::calendar::Calendar;
+use xinqiao_core::deadline::{LateOwner, Standing, standing};
+use xinqiao_core::model::{AgencyId, TargetId, Timestamp};
+use xinqiao_core::spi::Clock as _;
 use xinqiao_http::control::ActRequest;
-use xinqiao_store::{ItemFilter, ItemState, ItemView, QueueAct};
+use xinqiao_store::{EventKind, ItemFilter, ItemState, ItemView, QueueAct};
 
 use super::ask::{Asking, state_name};
 use super::{Command, CommandError, Global, found, out};
+use crate::clock::SystemClock;
 
 const STATES: [&str; 8] =
     ["ready", "waiting", "leased", "done", "refused", "dead", "held", "dropped"];
@@ -95,6 +100,7 @@ fn ls(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
         deadline_before: None,
     };
     let limit = matches.get_one::<u32>("limit").map_or(100, |limit| *limit as usize);
+    let clocks = Clocks::read(global)?;
     let asking = Asking::open(global)?;
     let page = asking.wait(asking.client.queue(&filter, None, limit))?;
     if global.json {
@@ -110,12 +116,14 @@ fn ls(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
             "文书号",
             "承诺时限",
             "法定时限",
+            "时限状况",
             "次数",
             "最近错误",
         ],
-        9,
+        10,
     );
     for item in page.items {
+        let standing = clocks.statutory(&item);
         table.add_row([
             item.id.to_string(),
             state_name(item.state).to_owned(),
@@ -124,6 +132,7 @@ fn ls(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
             item.document.unwrap_or_default(),
             item.deadlines.pledged.to_string(),
             item.deadlines.statutory.to_string(),
+            standing,
             item.attempts.to_string(),
             item.last_error.unwrap_or_default(),
         ]);
@@ -141,19 +150,21 @@ fn state(name: &str) -> Result<ItemState, CommandError> {
 
 fn show(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
     let id = matches.get_one::<u64>("id").copied().unwrap_or_default();
+    let clocks = Clocks::read(global)?;
     let asking = Asking::open(global)?;
     let item = asking.wait(asking.client.item(id))?;
     if global.json {
         out::json(&item)?
     } else {
-        out::text(told(item))?
+        out::text(told(item, &clocks))?
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(item: ItemView) -> String {
+fn told(item: ItemView, clocks: &Clocks) -> String {
     let mut table = out::table(["项目", "内容"], 2);
     let due = out::minute(item.due_at);
+    let (pledged, statutory) = (clocks.pledged(&item), clocks.statutory(&item));
     let provisional = if item.deadlines.provisional { "(暂定)" } else { "" };
     for (name, text) in [
         ("编号", item.id.to_string()),
@@ -166,9 +177,10 @@ fn told(item: ItemView) -> String {
         ("版本", item.version.to_string()),
         ("已投递次数", item.attempts.to_string()),
         ("下次投递", due),
-        ("承诺时限", item.deadlines.pledged.to_string()),
-        ("法定时限", format!("{}{provisional}", item.deadlines.statutory)),
+        ("承诺时限", format!("{},{pledged}", item.deadlines.pledged)),
+        ("法定时限", format!("{}{provisional},{statutory}", item.deadlines.statutory)),
         ("首次收到", out::minute(item.milestones.received)),
+        ("首次发出", out::minute(item.milestones.sent)),
         ("首次受理", out::minute(item.milestones.accepted)),
         ("最近错误", item.last_error.unwrap_or_else(|| "—".to_owned())),
     ] {
@@ -176,7 +188,8 @@ fn told(item: ItemView) -> String {
     }
     let mut history = out::table(["时间", "事件", "说明"], 3);
     for event in item.history {
-        history.add_row([out::minute(Some(event.at)), event.what, event.detail]);
+        let what = event_name(event.what).to_owned();
+        history.add_row([out::minute(Some(event.at)), what, event.detail]);
     }
     format!("{table}\n历史\n{history}")
 }
@@ -207,6 +220,70 @@ fn act(
         out::text(lines.join("\n"))?;
     }
     Ok(found(failed))
+}
+
+/// What is needed to tell how a record stands against its deadlines.
+struct Clocks {
+    calendar: Calendar,
+    now: Timestamp,
+}
+
+impl Clocks {
+    fn read(global: &Global) -> Result<Self, CommandError> {
+        let (_, _, calendar) = global.base()?;
+        Ok(Self { calendar, now: SystemClock.now() })
+    }
+
+    fn pledged(&self, item: &ItemView) -> String {
+        self.against(item, item.deadlines.pledged)
+    }
+
+    fn statutory(&self, item: &ItemView) -> String {
+        self.against(item, item.deadlines.statutory)
+    }
+
+    fn against(&self, item: &ItemView, due: Date) -> String {
+        let (standing, owner) = standing(&item.milestones, due, self.now, &self.calendar);
+        let standing = match standing {
+            Standing::OnTime => "未到期",
+            Standing::AtRisk => "临期",
+            Standing::Overdue => "已逾期",
+            Standing::Impossible => "无法按期",
+            Standing::Met => "按期",
+            Standing::MetLate => "逾期受理",
+        };
+        owner.map_or_else(
+            || standing.to_owned(),
+            |owner| format!("{standing}({})", owner_name(owner)),
+        )
+    }
+}
+
+fn owner_name(owner: LateOwner) -> &'static str {
+    match owner {
+        LateOwner::AgencyArrival => "报送晚",
+        LateOwner::AgencyRefusal => "更正晚",
+        LateOwner::Gateway => "网关",
+        LateOwner::Platform => "平台",
+    }
+}
+
+fn event_name(event: EventKind) -> &'static str {
+    match event {
+        EventKind::Sent => "发出",
+        EventKind::Accepted => "受理",
+        EventKind::Refused => "被拒绝",
+        EventKind::Retry => "待重试",
+        EventKind::Dead => "多次不成,需处置",
+        EventKind::Doubtful => "未得答复,需核实",
+        EventKind::Expired => "投递超时,收回",
+        EventKind::Restarted => "网关重启,收回",
+        EventKind::Corrected => "换成更正后的版本",
+        EventKind::RetriedByHand => "人工重投",
+        EventKind::Held => "人工暂停",
+        EventKind::Released => "人工恢复",
+        EventKind::Dropped => "人工放弃",
+    }
 }
 
 /// Who acts, as far as the shell says.

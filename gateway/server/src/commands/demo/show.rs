@@ -99,7 +99,7 @@ impl Screen {
     /// The table by agency.
     pub(super) fn table(&self, tally: &Tally, traffic: Traffic, elapsed: Duration) {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::UTF8_FULL_CONDENSED);
         table.set_header([
             "委办局",
             "收到",

@@ -10,7 +10,7 @@ use crate::value::is_placeholder;
 ///
 /// A placeholder ("空", "/") is never part of a key. A document number too short to tell documents
 /// apart ("3") gives way to the licence number; without one it has to do, for subject, agency and
-/// date stand beside it.
+/// date stand beside it. How a number is typed makes no other record: see [`one_form`].
 pub fn record_key(draft: &Draft) -> Option<RecordKey> {
     let agency = match given(draft, Role::AgencyCode) {
         Some(code) => code.to_ascii_uppercase(),
@@ -25,10 +25,27 @@ pub fn record_key(draft: &Draft) -> Option<RecordKey> {
     Some(RecordKey {
         dataset: draft.dataset.id.clone(),
         agency,
-        document: document.to_owned(),
+        document: one_form(document),
         decided: draft.date(Role::DecisionDate)?,
         subject: subject(draft)?,
     })
+}
+
+/// A document number in one form: 〔2026〕, [2026], (2026) and 【2026】 are typed for each other, as are
+/// full-width and ASCII letters, and spaces come and go. The record keeps what was written.
+fn one_form(document: &str) -> String {
+    let fold = |letter: char| match letter {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(letter) - 0xfee0).unwrap_or(letter),
+        letter => letter,
+    };
+    let letters = document.chars().filter(|letter| !letter.is_whitespace()).map(fold);
+    letters
+        .map(|letter| match letter {
+            '[' | '(' | '【' | '﹝' | '〖' => '〔',
+            ']' | ')' | '】' | '﹞' | '〗' => '〕',
+            letter => letter.to_ascii_uppercase(),
+        })
+        .collect()
 }
 
 fn subject(draft: &Draft) -> Option<Subject> {
@@ -73,6 +90,28 @@ mod tests {
         put(&mut draft, "CF_XDR_ZJHM", "44052418800101001x");
         let Subject::Person(number) = record_key(&draft).unwrap().subject else { panic!() };
         assert_eq!(number, "44052418800101001X");
+    }
+
+    #[test]
+    fn how_a_number_is_typed_makes_no_other_record() {
+        let mut draft = sample("admin-penalty/2021");
+        let mut key = |number: &str| {
+            put(&mut draft, "CF_WSH", number);
+            record_key(&draft).unwrap().document
+        };
+        let one = key("驿城管罚〔2026〕12号");
+        for typed in [
+            "驿城管罚[2026]12号",
+            "驿城管罚(2026)12号",
+            "驿城管罚【2026】12号",
+            "驿城管罚［２０２６］１２号",
+            "驿城管罚〔2026〕 12 号",
+            "驿城管罚（2026）\u{3000}12号",
+        ] {
+            assert_eq!(key(typed), one, "{typed}");
+        }
+        assert_ne!(key("驿城管罚〔2026〕13号"), one);
+        assert_ne!(key("驿城管罚2026〕12号"), one);
     }
 
     #[test]

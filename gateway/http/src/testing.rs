@@ -54,9 +54,13 @@ pub(crate) struct Bench {
 
 /// Tokens are the feeds' ids with `-token`. `pull` has none.
 pub(crate) fn bench() -> Bench {
+    bench_with(StoreOptions { reserve_bytes: 0, ..StoreOptions::default() })
+}
+
+/// As [`bench`], with another store.
+pub(crate) fn bench_with(options: StoreOptions) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(Hand(AtomicU64::new(1_800_000_000_000)));
-    let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
     let store = Store::open(&dir.path().join("store"), options, Arc::clone(&clock) as _).unwrap();
     let feed = |id: &str, agency: &str, source: &str, per_minute| FeedInfo {
         id: FeedId::new(id).unwrap(),

@@ -7,9 +7,10 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use xinqiao_core::spi::Receipt;
+use xinqiao_store::StoreOptions;
 
 use super::*;
-use crate::testing::{Bench, bench, stop};
+use crate::testing::{Bench, bench, bench_with, stop};
 
 struct Running {
     bench: Bench,
@@ -42,7 +43,10 @@ impl Said {
 
 impl Running {
     async fn start() -> Self {
-        let bench = bench();
+        Self::start_on(bench()).await
+    }
+
+    async fn start_on(bench: Bench) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let (stop, shutdown) = stop();
@@ -182,6 +186,16 @@ async fn what_cannot_be_taken_is_refused_and_not_kept() {
     running.get("one", "/api/v1/messages").await.refused(405, "http.no-method");
     running.get("one", "/x").await.refused(404, "http.no-route");
     assert!(running.bench.store.messages(None, None, None, 1).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_full_disk_asks_for_patience_and_keeps_nothing() {
+    let full = StoreOptions { reserve_bytes: u64::MAX, ..StoreOptions::default() };
+    let running = Running::start_on(bench_with(full)).await;
+    let said = running.post("one", "a").await;
+    said.refused(503, "store.disk-full");
+    assert_eq!(said.headers["retry-after"], "300");
+    assert_eq!(running.bench.store.status().unwrap().feeds.len(), 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,125 @@
+//! Digital envelopes (数字信封): signed, sealed, or both, as GB/T 35275-2017 (GM/T 0010-2012) writes
+//! them, which any toolkit of national cryptography opens; and a profile with SM4-GCM for links
+//! where both ends are ours, because the standard has no authenticated encryption. The bytes are
+//! described in `docs/formats/envelope.md`.
+//!
+//! Content of any size passes through in chunks. An envelope is walked once to learn its parts, its
+//! content a second time to verify it, and only then a third time to hand it over: nothing that was
+//! not verified leaves this module. Why a key, a padding or a tag was wrong is never told.
+
+mod asn1;
+mod ber;
+mod content;
+mod pem;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use x509_cert::Certificate;
+use xinqiao_core::model::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::sm2::{DecryptError, Prehash, PublicKey, Signature};
+
+pub use pem::{Pem, unwrap_pem};
+pub use read::{Envelope, Opened, Opener, Verified};
+pub use write::{seal, sign, sign_and_seal};
+
+/// What an envelope is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// 签名数据: content in clear with signatures.
+    Signed,
+    /// 数字信封: encrypted for recipients.
+    Enveloped,
+    /// 带签名的数字信封: both.
+    SignedAndEnveloped,
+}
+
+/// How content is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cipher {
+    /// SM4-CBC with PKCS#7 padding: the standard's. Without a signature, nobody notices a change.
+    #[default]
+    Cbc,
+    /// SM4-GCM in chunks: ours. Every change is noticed.
+    Gcm,
+}
+
+/// Who signs: a certificate, those above it to send along, and what makes a signature of a digest
+/// e = SM3(Z‖M) with its key.
+pub struct Signing<'a> {
+    /// The signing certificate.
+    pub certificate: &'a Certificate,
+    /// Certificates to send along, without a root.
+    pub chain: &'a [Certificate],
+    /// Makes the signature.
+    pub sign: &'a dyn Fn(&Prehash) -> Result<Signature, EnvelopeError>,
+    /// Told as the signing time.
+    pub at: Timestamp,
+}
+
+/// Opens an SM2 ciphertext (GM/T 0009 DER) with a private key.
+pub type OpenKey<'a> = &'a dyn Fn(&[u8]) -> Result<Zeroizing<Vec<u8>>, DecryptError>;
+
+/// The SM2 key of a certificate; `None` for a key of another kind.
+fn key_of(certificate: &Certificate) -> Option<PublicKey> {
+    let info = certificate.tbs_certificate().subject_public_key_info();
+    PublicKey::from_sec1(info.subject_public_key.raw_bytes()).ok()
+}
+
+/// Why an envelope cannot be written or used.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Reading or writing failed.
+    #[error("读写失败:{0}")]
+    Io(#[from] std::io::Error),
+    /// Not the structure of the standard.
+    #[error("不是GB/T 35275规定的结构(第{at}字节处)")]
+    Malformed {
+        /// Offset in the (binary) input.
+        at: u64,
+    },
+    /// A certificate, signer or recipient that does not parse.
+    #[error("信封中的{0}不符合格式")]
+    Part(&'static str),
+    /// An algorithm this gateway does not have, or does not accept here.
+    #[error("信封所用的算法不被接受:{0}")]
+    Algorithm(String),
+    /// No recipient is the one opening.
+    #[error("信封不是发给这张加密证书的")]
+    NotForUs,
+    /// The act does not fit the envelope: opening what is not sealed, verifying what is not signed.
+    #[error("信封的种类不符:{0}")]
+    Kind(&'static str),
+    /// A signer whose certificate is not in the envelope nor known.
+    #[error("找不到签名者的证书")]
+    NoCertificate,
+    /// A certificate that is not trusted, with the reason.
+    #[error("签名者的证书不被信任:{0}")]
+    Untrusted(String),
+    /// Wrong key, changed content, wrong signature: which of them is not told.
+    #[error("信封无法通过验证:密钥不符或内容被改动")]
+    Refused,
+    /// The key store failed.
+    #[error("密钥不可用:{0}")]
+    Key(String),
+}
+
+impl EnvelopeError {
+    /// A stable code for machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "envelope.io",
+            Self::Malformed { .. } | Self::Part(_) => "envelope.malformed",
+            Self::Algorithm(_) => "envelope.algorithm",
+            Self::NotForUs => "envelope.not-for-us",
+            Self::Kind(_) => "envelope.kind",
+            Self::NoCertificate => "envelope.no-certificate",
+            Self::Untrusted(_) => "envelope.untrusted",
+            Self::Refused => "envelope.refused",
+            Self::Key(_) => "envelope.key",
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Encrypting and decrypting content chunk by chunk.
+
+use std::io::{Read, Write};
+
+use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::{AesGcm, Tag};
+use cbc::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, consts::U12};
+use der::asn1::{Any, OctetString};
+use der::{Decode as _, Encode as _};
+use spki::AlgorithmIdentifierOwned;
+use xinqiao_core::spi::ReadSeek;
+use zeroize::Zeroizing;
+
+use super::asn1::{ChunkedGcm, SM4_CBC, SM4_GCM, with_parameters};
+use super::ber::Extent;
+use super::{Cipher, EnvelopeError};
+use crate::random;
+
+type Sm4 = xinqiao_kernels::Sm4;
+type Gcm = AesGcm<Sm4, U12>;
+
+const BLOCK: usize = 16;
+const TAG: u64 = 16;
+/// Plaintext of a whole chunk in what this module writes, and the most it accepts.
+const CHUNK: u32 = 64 << 10;
+const MOST_CHUNK: u32 = 1 << 20;
+
+/// A content key, used for one content only.
+pub(super) type Key = Zeroizing<[u8; 16]>;
+
+/// How one content is encrypted: algorithm and its fresh parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sealing {
+    Cbc { iv: [u8; 16] },
+    Gcm { prefix: [u8; 7], chunk: u32 },
+}
+
+impl Sealing {
+    pub(super) fn fresh(cipher: Cipher) -> Result<Self, EnvelopeError> {
+        Ok(match cipher {
+            Cipher::Cbc => Self::Cbc { iv: random()? },
+            Cipher::Gcm => Self::Gcm { prefix: random()?, chunk: CHUNK },
+        })
+    }
+
+    pub(super) fn cipher(&self) -> Cipher {
+        match self {
+            Self::Cbc { .. } => Cipher::Cbc,
+            Self::Gcm { .. } => Cipher::Gcm,
+        }
+    }
+
+    pub(super) fn identifier(&self) -> Result<AlgorithmIdentifierOwned, EnvelopeError> {
+        let wrong = |_| EnvelopeError::Part("加密算法参数");
+        match self {
+            Self::Cbc { iv } => {
+                let iv = OctetString::new(iv.to_vec()).map_err(wrong)?;
+                Ok(with_parameters(SM4_CBC, Any::encode_from(&iv).map_err(wrong)?))
+            }
+            Self::Gcm { prefix, chunk } => {
+                let prefix = OctetString::new(prefix.to_vec()).map_err(wrong)?;
+                let parameters = ChunkedGcm { prefix, chunk: *chunk };
+                Ok(with_parameters(SM4_GCM, Any::encode_from(&parameters).map_err(wrong)?))
+            }
+        }
+    }
+
+    pub(super) fn parse(algorithm: &AlgorithmIdentifierOwned) -> Result<Self, EnvelopeError> {
+        let wrong = || EnvelopeError::Part("加密算法参数");
+        let parameters = algorithm.parameters.as_ref().ok_or_else(wrong);
+        match algorithm.oid {
+            SM4_CBC => {
+                let iv = OctetString::from_der(&parameters?.to_der().map_err(|_| wrong())?);
+                let iv = iv.map_err(|_| wrong())?;
+                Ok(Self::Cbc { iv: iv.as_bytes().try_into().map_err(|_| wrong())? })
+            }
+            SM4_GCM => {
+                let given = ChunkedGcm::from_der(&parameters?.to_der().map_err(|_| wrong())?);
+                let ChunkedGcm { prefix, chunk } = given.map_err(|_| wrong())?;
+                if !(BLOCK as u32..=MOST_CHUNK).contains(&chunk) {
+                    return Err(wrong());
+                }
+                Ok(Self::Gcm { prefix: prefix.as_bytes().try_into().map_err(|_| wrong())?, chunk })
+            }
+            other => Err(EnvelopeError::Algorithm(other.to_string())),
+        }
+    }
+
+    /// Length of the ciphertext of `plain` bytes.
+    pub(super) fn sealed_len(&self, plain: u64) -> u64 {
+        match self {
+            Self::Cbc { .. } => plain - plain % BLOCK as u64 + BLOCK as u64,
+            Self::Gcm { chunk, .. } => plain + plain.div_ceil(u64::from(*chunk)).max(1) * TAG,
+        }
+    }
+
+    /// Encrypts all of `content`, `len` bytes of it.
+    pub(super) fn seal(
+        &self,
+        key: &Key,
+        content: &mut dyn Read,
+        len: u64,
+        out: &mut dyn Write,
+    ) -> Result<(), EnvelopeError> {
+        match self {
+            Self::Cbc { iv } => seal_cbc(key, iv, content, len, out),
+            Self::Gcm { prefix, chunk } => seal_gcm(key, *prefix, *chunk, content, len, out),
+        }
+    }
+
+    /// Decrypts `sealed` and hands the plaintext over in chunks. In CBC what has been handed over
+    /// is not verified; in GCM each chunk is, but only the end tells that no chunk is missing.
+    pub(super) fn open(
+        &self,
+        key: &Key,
+        input: &mut dyn ReadSeek,
+        sealed: &Extent,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
+    ) -> Result<(), EnvelopeError> {
+        match self {
+            Self::Cbc { iv } => open_cbc(key, iv, input, sealed, each),
+            Self::Gcm { prefix, chunk } => open_gcm(key, *prefix, *chunk, input, sealed, each),
+        }
+    }
+}
+
+fn seal_cbc(
+    key: &Key,
+    iv: &[u8; 16],
+    content: &mut dyn Read,
+    len: u64,
+    out: &mut dyn Write,
+) -> Result<(), EnvelopeError> {
+    let mut mode = cbc::Encryptor::<Sm4>::new((&**key).into(), iv.into());
+    let mut chunk = Zeroizing::new(vec![0; CHUNK as usize + BLOCK]);
+    let mut left = len;
+    loop {
+        let n = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK as usize);
+        content.read_exact(chunk.get_mut(..n).unwrap_or_default())?;
+        left -= n as u64;
+        let last = left == 0;
+        let padded = if last { n - n % BLOCK + BLOCK } else { n };
+        let pad = u8::try_from(padded - n).unwrap_or_default();
+        chunk.get_mut(n..padded).unwrap_or_default().fill(pad);
+        let bytes = chunk.get_mut(..padded).unwrap_or_default();
+        let (blocks, _) = bytes.as_chunks_mut::<BLOCK>();
+        mode.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+        out.write_all(chunk.get(..padded).unwrap_or_default())?;
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+fn open_cbc(
+    key: &Key,
+    iv: &[u8; 16],
+    input: &mut dyn ReadSeek,
+    sealed: &Extent,
+    each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
+) -> Result<(), EnvelopeError> {
+    let len = sealed.len();
+    if len == 0 || len % BLOCK as u64 != 0 {
+        return Err(EnvelopeError::Refused);
+    }
+    let mut mode = cbc::Decryptor::<Sm4>::new((&**key).into(), iv.into());
+    let mut held = Zeroizing::new(Vec::with_capacity(CHUNK as usize + 2 * BLOCK));
+    let mut left = len;
+    sealed.read(input, |part| {
+        held.extend_from_slice(part);
+        left -= part.len() as u64;
+        let whole = held.len() - held.len() % BLOCK;
+        let (blocks, _) = held.get_mut(..whole).unwrap_or_default().as_chunks_mut::<BLOCK>();
+        mode.decrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+        let mut give = whole;
+        if left == 0 {
+            give = unpadded(held.get(..whole).unwrap_or_default())?;
+        }
+        each(held.get(..give).unwrap_or_default())?;
+        held.drain(..whole);
+        Ok(())
+    })
+}
+
+/// Length without the PKCS#7 padding. Not in constant time: the answer is the same for every
+/// failure, and whether an envelope is accepted is decided by its signature.
+fn unpadded(bytes: &[u8]) -> Result<usize, EnvelopeError> {
+    let pad = bytes.last().copied().unwrap_or_default();
+    let keep = bytes.len().checked_sub(usize::from(pad)).ok_or(EnvelopeError::Refused)?;
+    let padding = bytes.get(keep..).unwrap_or_default();
+    if pad == 0 || usize::from(pad) > BLOCK || padding.iter().any(|byte| *byte != pad) {
+        return Err(EnvelopeError::Refused);
+    }
+    Ok(keep)
+}
+
+/// Nonce of a chunk: prefix, number, whether it is the last (STREAM, Hoang et al. 2015).
+fn nonce(prefix: [u8; 7], number: u32, last: bool) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    let parts = prefix.into_iter().chain(number.to_be_bytes()).chain([u8::from(last)]);
+    nonce.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+    nonce
+}
+
+fn seal_gcm(
+    key: &Key,
+    prefix: [u8; 7],
+    size: u32,
+    content: &mut dyn Read,
+    len: u64,
+    out: &mut dyn Write,
+) -> Result<(), EnvelopeError> {
+    let cipher = Gcm::new((&**key).into());
+    let mut chunk = Zeroizing::new(vec![0; size as usize]);
+    let (mut left, mut number) = (len, 0u32);
+    loop {
+        let n = usize::try_from(left).unwrap_or(usize::MAX).min(size as usize);
+        let part = chunk.get_mut(..n).unwrap_or_default();
+        content.read_exact(part)?;
+        left -= n as u64;
+        let nonce = nonce(prefix, number, left == 0);
+        let tag = cipher
+            .encrypt_inout_detached((&nonce).into(), b"", part.into())
+            .map_err(|_| EnvelopeError::Refused)?;
+        out.write_all(chunk.get(..n).unwrap_or_default())?;
+        out.write_all(&tag)?;
+        if left == 0 {
+            return Ok(());
+        }
+        number = number.checked_add(1).ok_or(EnvelopeError::Part("内容,过长"))?;
+    }
+}
+
+fn open_gcm(
+    key: &Key,
+    prefix: [u8; 7],
+    size: u32,
+    input: &mut dyn ReadSeek,
+    sealed: &Extent,
+    each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
+) -> Result<(), EnvelopeError> {
+    let cipher = Gcm::new((&**key).into());
+    let whole = size as usize + BLOCK;
+    let mut held = Zeroizing::new(Vec::with_capacity(2 * whole));
+    let (mut left, mut number) = (sealed.len(), 0u32);
+    if left < TAG {
+        return Err(EnvelopeError::Refused);
+    }
+    let mut open = |bytes: &mut [u8], last: bool| {
+        let at = bytes.len().checked_sub(BLOCK).ok_or(EnvelopeError::Refused)?;
+        let (text, tag) = bytes.split_at_mut(at);
+        let tag = Tag::try_from(&*tag).map_err(|_| EnvelopeError::Refused)?;
+        let nonce = nonce(prefix, number, last);
+        cipher
+            .decrypt_inout_detached((&nonce).into(), b"", (&mut *text).into(), &tag)
+            .map_err(|_| EnvelopeError::Refused)?;
+        number = number.checked_add(1).ok_or(EnvelopeError::Refused)?;
+        each(text)
+    };
+    sealed.read(input, |part| {
+        held.extend_from_slice(part);
+        left -= part.len() as u64;
+        // A whole chunk is the last one only if nothing follows.
+        while held.len() > whole || (held.len() == whole && left > 0) {
+            open(held.get_mut(..whole).unwrap_or_default(), false)?;
+            held.drain(..whole);
+        }
+        if left == 0 { open(&mut held, true) } else { Ok(()) }
+    })
+}

@@ -1,0 +1,346 @@
+//! Reading envelopes.
+
+use std::io::{Seek as _, SeekFrom, Write};
+
+use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
+use der::{Decode, Encode as _};
+use spki::AlgorithmIdentifierOwned;
+use subtle::ConstantTimeEq as _;
+use x509_cert::Certificate;
+use x509_cert::attr::Attribute;
+use x509_cert::ext::pkix::SubjectKeyIdentifier;
+use xinqiao_core::spi::ReadSeek;
+
+use super::asn1::{
+    CMS_DATA, CMS_ENVELOPED, CMS_SIGNED, CONTENT_TYPE, CertificateId, DATA, ENVELOPED,
+    MESSAGE_DIGEST, RecipientInfo, SIGNED, SIGNED_AND_ENVELOPED, SM2, SM2_ENCRYPT,
+    SM2_ENCRYPT_GMSSL, SM2_SIGN, SM2_WITH_SM3, SM3, SignerInfo,
+};
+use super::ber::{Extent, OCTETS, SEQUENCE, SET, Walk, context};
+use super::content::{Key, Sealing};
+use super::write::{IMPLICIT_OCTETS, id_of};
+use super::{Cipher, EnvelopeError, Kind, OpenKey, key_of};
+use crate::sm2::{Prehash, PrehashStream, PublicKey, Signature, SignerId};
+use crate::{Sm3Digest, Sm3Stream};
+
+/// Recipients, signers and certificates of one envelope, each at most.
+const MOST: usize = 1_000;
+
+/// An envelope whose parts are known; its content stays in the input, which every step is given
+/// again.
+#[derive(Debug)]
+pub struct Envelope {
+    kind: Kind,
+    content_type: ObjectIdentifier,
+    content: Extent,
+    sealing: Option<Sealing>,
+    recipients: Vec<RecipientInfo>,
+    certificates: Vec<Certificate>,
+    signers: Vec<SignerInfo>,
+}
+
+/// Who opens: an encryption certificate and its private key.
+pub struct Opener<'a> {
+    /// The encryption certificate the envelope is made out to.
+    pub certificate: &'a Certificate,
+    /// Opens with its key.
+    pub open: OpenKey<'a>,
+}
+
+/// A content key taken out of an envelope; of no use with another one.
+pub struct Opened(Key);
+
+/// An envelope whose every signature was found right.
+#[derive(Debug)]
+pub struct Verified {
+    /// The signers' certificates, in the order of the envelope.
+    pub signers: Vec<Certificate>,
+}
+
+impl Envelope {
+    /// Walks through the input, which must be one BER or DER value and nothing behind it.
+    pub fn read(input: &mut dyn ReadSeek) -> Result<Self, EnvelopeError> {
+        let mut walk = Walk::new(input)?;
+        walk.enter(SEQUENCE)?;
+        let kind = match part::<ObjectIdentifier>(&mut walk, "内容类型")? {
+            SIGNED | CMS_SIGNED => Kind::Signed,
+            ENVELOPED | CMS_ENVELOPED => Kind::Enveloped,
+            SIGNED_AND_ENVELOPED => Kind::SignedAndEnveloped,
+            other => return Err(EnvelopeError::Algorithm(other.to_string())),
+        };
+        walk.enter(context(0))?;
+        walk.enter(SEQUENCE)?;
+        part::<u8>(&mut walk, "版本号")?;
+        let mut envelope = Self {
+            kind,
+            content_type: DATA,
+            content: Extent::default(),
+            sealing: None,
+            recipients: Vec::new(),
+            certificates: Vec::new(),
+            signers: Vec::new(),
+        };
+        if kind != Kind::Signed {
+            envelope.recipients = parts(&mut walk, SET, "收件人")?;
+        }
+        if kind != Kind::Enveloped {
+            for digest in parts::<AlgorithmIdentifierOwned>(&mut walk, SET, "摘要算法")? {
+                known(&digest, &[SM3])?;
+            }
+        }
+        envelope.content(&mut walk)?;
+        if kind != Kind::Enveloped {
+            if walk.tag()? == Some(context(0)) {
+                envelope.certificates = parts(&mut walk, context(0), "证书")?;
+            }
+            if walk.tag()? == Some(context(1)) {
+                // Revocation lists are taken from whom we trust, not from who wants to be trusted.
+                walk.small()?;
+            }
+            envelope.signers = parts(&mut walk, SET, "签名者")?;
+        }
+        for _ in 0..3 {
+            walk.leave()?;
+        }
+        if !walk.at_end()? {
+            return Err(EnvelopeError::Part("末尾,有多余的字节"));
+        }
+        Ok(envelope)
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How its content is encrypted, if it is.
+    pub fn cipher(&self) -> Option<Cipher> {
+        self.sealing.as_ref().map(Sealing::cipher)
+    }
+
+    /// Certificates sent along; not trusted for that.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
+    /// Takes out the content key.
+    pub fn open(&self, opener: &Opener<'_>) -> Result<Opened, EnvelopeError> {
+        if self.kind == Kind::Signed {
+            return Err(EnvelopeError::Kind("没有加密,无须打开"));
+        }
+        let ours = |info: &&RecipientInfo| names(&info.certificate, opener.certificate);
+        let info = self.recipients.iter().find(ours).ok_or(EnvelopeError::NotForUs)?;
+        known(&info.algorithm, &[SM2_ENCRYPT, SM2_ENCRYPT_GMSSL, SM2])?;
+        let key = (opener.open)(info.key.as_bytes()).map_err(|_| EnvelopeError::Refused)?;
+        let key = key.as_slice().try_into().map_err(|_| EnvelopeError::Refused)?;
+        Ok(Opened(Key::new(key)))
+    }
+
+    /// Verifies every signature over the content, and that `trust` accepts every signer's
+    /// certificate; the certificates sent along are handed to it for building a chain. `others` are
+    /// certificates known beforehand, for an envelope that brings none.
+    pub fn verify(
+        &self,
+        input: &mut dyn ReadSeek,
+        opened: Option<&Opened>,
+        others: &[Certificate],
+        trust: &dyn Fn(&Certificate, &[Certificate]) -> Result<(), String>,
+    ) -> Result<Verified, EnvelopeError> {
+        if self.signers.is_empty() {
+            return Err(EnvelopeError::Kind("没有签名"));
+        }
+        let mut checks = Vec::with_capacity(self.signers.len());
+        for info in &self.signers {
+            known(&info.digest, &[SM3])?;
+            known(&info.algorithm, &[SM2_SIGN, SM2_WITH_SM3, SM2])?;
+            let all = self.certificates.iter().chain(others);
+            let certificate = all
+                .clone()
+                .find(|certificate| names(&info.certificate, certificate))
+                .ok_or(EnvelopeError::NoCertificate)?;
+            trust(certificate, &self.certificates).map_err(EnvelopeError::Untrusted)?;
+            let key = key_of(certificate).ok_or(EnvelopeError::Part("签名证书的公钥"))?;
+            // Without signed attributes the signature is of Z‖M itself.
+            let stream = match &info.signed {
+                Some(_) => Content::Digest(Sm3Stream::default()),
+                None => Content::Prehash(key.prehash_stream(SignerId::STANDARD)),
+            };
+            checks.push((info, certificate, key, stream));
+        }
+        self.plain(input, opened, &mut |part| {
+            checks.iter_mut().for_each(|(.., stream)| stream.update(part));
+            Ok(())
+        })?;
+        let mut signers = Vec::with_capacity(checks.len());
+        for (info, certificate, key, stream) in checks {
+            let digest = match (stream, &info.signed) {
+                (Content::Prehash(stream), _) => stream.finish(),
+                (Content::Digest(stream), Some(attributes)) => {
+                    self.signed(attributes, &key, &stream.finish())?
+                }
+                (Content::Digest(_), None) => return Err(EnvelopeError::Refused),
+            };
+            let signature = Signature::from_der(info.signature.as_bytes())
+                .map_err(|_| EnvelopeError::Refused)?;
+            key.verify_prehash(&digest, &signature).map_err(|_| EnvelopeError::Refused)?;
+            signers.push(certificate.clone());
+        }
+        Ok(Verified { signers })
+    }
+
+    /// Writes the verified content.
+    pub fn write(
+        &self,
+        input: &mut dyn ReadSeek,
+        opened: Option<&Opened>,
+        _: &Verified,
+        out: &mut dyn Write,
+    ) -> Result<(), EnvelopeError> {
+        self.plain(input, opened, &mut |part| Ok(out.write_all(part)?))
+    }
+
+    /// Writes the content of an envelope that carries no signature. In SM4-GCM it is checked whole
+    /// before the first byte is written; in the standard's SM4-CBC **nothing tells whether it was
+    /// changed on its way**.
+    pub fn write_unsigned(
+        &self,
+        input: &mut dyn ReadSeek,
+        opened: &Opened,
+        out: &mut dyn Write,
+    ) -> Result<(), EnvelopeError> {
+        if self.kind != Kind::Enveloped {
+            return Err(EnvelopeError::Kind("带签名,须先验证"));
+        }
+        self.plain(input, Some(opened), &mut |_| Ok(()))?;
+        self.plain(input, Some(opened), &mut |part| Ok(out.write_all(part)?))
+    }
+
+    fn content(&mut self, walk: &mut Walk<'_>) -> Result<(), EnvelopeError> {
+        walk.enter(SEQUENCE)?;
+        self.content_type = part(walk, "内容类型")?;
+        if self.kind == Kind::Signed {
+            if walk.at_end()? {
+                return Err(EnvelopeError::Kind("签名与内容分离,内容不在其中"));
+            }
+            walk.enter(context(0))?;
+            self.content = walk.octets(OCTETS)?;
+            walk.leave()?;
+        } else {
+            self.sealing = Some(Sealing::parse(&part(walk, "加密算法")?)?);
+            self.content = walk.octets(IMPLICIT_OCTETS)?;
+            // sharedInfo [1] [2] of the standard belongs to key agreement, which is not used.
+            while walk.tag()?.is_some() {
+                walk.small()?;
+            }
+        }
+        walk.leave()
+    }
+
+    /// The plaintext, in chunks.
+    fn plain(
+        &self,
+        input: &mut dyn ReadSeek,
+        opened: Option<&Opened>,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
+    ) -> Result<(), EnvelopeError> {
+        input.seek(SeekFrom::Start(0))?;
+        match (&self.sealing, opened) {
+            (None, _) => self.content.read(input, each),
+            (Some(sealing), Some(Opened(key))) => sealing.open(key, input, &self.content, each),
+            (Some(_), None) => Err(EnvelopeError::Kind("已加密,须先打开")),
+        }
+    }
+
+    /// The digest that signed attributes stand for, after they were found to be of this content.
+    fn signed(
+        &self,
+        attributes: &SetOfVec<Attribute>,
+        key: &PublicKey,
+        content: &Sm3Digest,
+    ) -> Result<Prehash, EnvelopeError> {
+        let one = |oid: ObjectIdentifier| {
+            let mut found = attributes.iter().filter(|attribute| attribute.oid == oid);
+            match (found.next(), found.next()) {
+                (Some(attribute), None) if attribute.values.len() == 1 => attribute.values.get(0),
+                _ => None,
+            }
+            .ok_or(EnvelopeError::Refused)
+        };
+        let digest: OctetString = one(MESSAGE_DIGEST)?.decode_as().map_err(refused)?;
+        let kind: ObjectIdentifier = one(CONTENT_TYPE)?.decode_as().map_err(refused)?;
+        let same = digest.as_bytes().ct_eq(content);
+        let same_kind = kind == self.content_type || [DATA, CMS_DATA].contains(&kind);
+        if !bool::from(same) || !same_kind {
+            return Err(EnvelopeError::Refused);
+        }
+        let mut stream = key.prehash_stream(SignerId::STANDARD);
+        stream.update(&attributes.to_der().map_err(refused)?);
+        Ok(stream.finish())
+    }
+}
+
+/// What a signature is of.
+enum Content {
+    /// Its digest is among the signed attributes.
+    Digest(Sm3Stream),
+    /// The content itself.
+    Prehash(PrehashStream),
+}
+
+impl Content {
+    fn update(&mut self, part: &[u8]) {
+        match self {
+            Self::Digest(stream) => stream.update(part),
+            Self::Prehash(stream) => stream.update(part),
+        }
+    }
+}
+
+fn refused(_: der::Error) -> EnvelopeError {
+    EnvelopeError::Refused
+}
+
+fn part<T: for<'d> Decode<'d>>(
+    walk: &mut Walk<'_>,
+    what: &'static str,
+) -> Result<T, EnvelopeError> {
+    T::from_der(&walk.small()?).map_err(|_| EnvelopeError::Part(what))
+}
+
+fn parts<T: for<'d> Decode<'d>>(
+    walk: &mut Walk<'_>,
+    tag: u8,
+    what: &'static str,
+) -> Result<Vec<T>, EnvelopeError> {
+    walk.enter(tag)?;
+    let mut all = Vec::new();
+    while walk.tag()?.is_some() {
+        if all.len() >= MOST {
+            return Err(EnvelopeError::Part(what));
+        }
+        all.push(part(walk, what)?);
+    }
+    walk.leave()?;
+    Ok(all)
+}
+
+fn known(
+    algorithm: &AlgorithmIdentifierOwned,
+    accepted: &[ObjectIdentifier],
+) -> Result<(), EnvelopeError> {
+    if accepted.contains(&algorithm.oid) {
+        Ok(())
+    } else {
+        Err(EnvelopeError::Algorithm(algorithm.oid.to_string()))
+    }
+}
+
+fn names(id: &CertificateId, certificate: &Certificate) -> bool {
+    match id {
+        CertificateId::Issuer(_) => *id == id_of(certificate),
+        CertificateId::Key(key) => certificate
+            .tbs_certificate()
+            .get_extension::<SubjectKeyIdentifier>()
+            .is_ok_and(|found| found.is_some_and(|(_, own)| own == *key)),
+    }
+}

@@ -1,0 +1,223 @@
+//! Writing envelopes: everything whose length must be known is made first, then the content passes
+//! through.
+
+use std::io::{Read as _, Seek as _, SeekFrom, Write};
+
+use der::asn1::{Any, ObjectIdentifier, OctetString, SetOfVec, UtcTime};
+use der::{Encode, EncodeValue, Tagged};
+use x509_cert::Certificate;
+use x509_cert::attr::Attribute;
+use xinqiao_core::model::Timestamp;
+use xinqiao_core::spi::ReadSeek;
+use zeroize::Zeroizing;
+
+use super::asn1::{
+    CONTENT_TYPE, CertificateId, DATA, ENVELOPED, IssuerAndSerialNumber, MESSAGE_DIGEST,
+    RecipientInfo, SIGNED, SIGNED_AND_ENVELOPED, SIGNING_TIME, SM2_ENCRYPT, SM2_SIGN, SM3,
+    SignerInfo, algorithm,
+};
+use super::ber::{self, OCTETS, SEQUENCE, SET, context};
+use super::content::{Key, Sealing};
+use super::{Cipher, EnvelopeError, Signing, key_of};
+use crate::sm2::SignerId;
+use crate::{Sm3Stream, random};
+
+/// Bytes read from the content at once.
+const CHUNK: usize = 64 << 10;
+
+/// Writes SignedData with the content inside.
+pub fn sign(
+    content: &mut dyn ReadSeek,
+    signer: &Signing<'_>,
+    out: &mut dyn Write,
+) -> Result<(), EnvelopeError> {
+    let (len, digest) = measure(content)?;
+    let tail = tail(signer, &digest)?;
+    let head = [version(), digests()?].concat();
+    let frames: &[(u8, &[u8], u64)] = &[
+        (SEQUENCE, &der(&SIGNED)?, 0),
+        (context(0), b"", 0),
+        (SEQUENCE, &head, tail.len() as u64),
+        (SEQUENCE, &der(&DATA)?, 0),
+        (context(0), b"", 0),
+        (OCTETS, b"", 0),
+    ];
+    ber::nested(out, frames, len)?;
+    std::io::copy(&mut content.take(len), out)?;
+    Ok(out.write_all(&tail)?)
+}
+
+/// Writes EnvelopedData for every one of `recipients` (their encryption certificates).
+pub fn seal(
+    content: &mut dyn ReadSeek,
+    recipients: &[Certificate],
+    cipher: Cipher,
+    out: &mut dyn Write,
+) -> Result<(), EnvelopeError> {
+    let len = length(content)?;
+    let (key, sealing) = (Key::new(random()?), Sealing::fresh(cipher)?);
+    let head = [version(), infos(recipients, &key)?].concat();
+    let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
+    let frames: &[(u8, &[u8], u64)] = &[
+        (SEQUENCE, &der(&ENVELOPED)?, 0),
+        (context(0), b"", 0),
+        (SEQUENCE, &head, 0),
+        (SEQUENCE, &encrypted, 0),
+        (IMPLICIT_OCTETS, b"", 0),
+    ];
+    ber::nested(out, frames, sealing.sealed_len(len))?;
+    sealing.seal(&key, content, len, out)
+}
+
+/// Writes SignedAndEnvelopedData: `content` signed by `signer`, then both sealed for `recipients`.
+pub fn sign_and_seal(
+    content: &mut dyn ReadSeek,
+    signer: &Signing<'_>,
+    recipients: &[Certificate],
+    cipher: Cipher,
+    out: &mut dyn Write,
+) -> Result<(), EnvelopeError> {
+    let (len, digest) = measure(content)?;
+    let tail = tail(signer, &digest)?;
+    let (key, sealing) = (Key::new(random()?), Sealing::fresh(cipher)?);
+    let head = [version(), infos(recipients, &key)?, digests()?].concat();
+    let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
+    let frames: &[(u8, &[u8], u64)] = &[
+        (SEQUENCE, &der(&SIGNED_AND_ENVELOPED)?, 0),
+        (context(0), b"", 0),
+        (SEQUENCE, &head, tail.len() as u64),
+        (SEQUENCE, &encrypted, 0),
+        (IMPLICIT_OCTETS, b"", 0),
+    ];
+    ber::nested(out, frames, sealing.sealed_len(len))?;
+    sealing.seal(&key, content, len, out)?;
+    Ok(out.write_all(&tail)?)
+}
+
+/// `[0] IMPLICIT OCTET STRING`.
+pub(super) const IMPLICIT_OCTETS: u8 = 0x80;
+
+/// Length of the content; it stands at its start afterwards.
+fn length(content: &mut dyn ReadSeek) -> Result<u64, EnvelopeError> {
+    let len = content.seek(SeekFrom::End(0))?;
+    content.seek(SeekFrom::Start(0))?;
+    Ok(len)
+}
+
+/// Length and SM3 of the content; it stands at its start afterwards.
+fn measure(content: &mut dyn ReadSeek) -> Result<(u64, crate::Sm3Digest), EnvelopeError> {
+    content.seek(SeekFrom::Start(0))?;
+    let (mut sm3, mut len) = (Sm3Stream::default(), 0);
+    let mut chunk = Zeroizing::new(vec![0; CHUNK]);
+    loop {
+        let n = content.read(&mut chunk)?;
+        if n == 0 {
+            break;
+        }
+        sm3.update(chunk.get(..n).unwrap_or_default());
+        len += n as u64;
+    }
+    content.seek(SeekFrom::Start(0))?;
+    Ok((len, sm3.finish()))
+}
+
+fn version() -> Vec<u8> {
+    vec![0x02, 1, 1]
+}
+
+/// SET OF the one digest algorithm.
+fn digests() -> Result<Vec<u8>, EnvelopeError> {
+    Ok(ber::value(SET, &der(&algorithm(SM3))?))
+}
+
+/// SET OF RecipientInfo.
+fn infos(recipients: &[Certificate], key: &Key) -> Result<Vec<u8>, EnvelopeError> {
+    if recipients.is_empty() {
+        return Err(EnvelopeError::Kind("没有收件人"));
+    }
+    let mut infos = SetOfVec::new();
+    for certificate in recipients {
+        let key = key_of(certificate)
+            .ok_or(EnvelopeError::Part("加密证书的公钥"))?
+            .seal(&key[..])
+            .map_err(|_| EnvelopeError::Key("无法取得随机数".to_owned()))?;
+        let info = RecipientInfo {
+            version: 1,
+            certificate: id_of(certificate),
+            algorithm: algorithm(SM2_ENCRYPT),
+            key: OctetString::new(key).map_err(|_| EnvelopeError::Part("收件人"))?,
+        };
+        infos.insert(info).map_err(|_| EnvelopeError::Kind("同一收件人写了两次"))?;
+    }
+    der(&infos)
+}
+
+/// The certificates and the signer, which stand behind the content.
+fn tail(signer: &Signing<'_>, digest: &crate::Sm3Digest) -> Result<Vec<u8>, EnvelopeError> {
+    let mut certificates: Vec<Vec<u8>> = [signer.certificate]
+        .into_iter()
+        .chain(signer.chain)
+        .map(der)
+        .collect::<Result<_, _>>()?;
+    certificates.sort();
+    certificates.dedup();
+    let signed = attributes(digest, signer.at)?;
+    // The attributes are signed as the SET OF they are, not under their tag in the structure.
+    let key = key_of(signer.certificate).ok_or(EnvelopeError::Part("签名证书的公钥"))?;
+    let mut stream = key.prehash_stream(SignerId::STANDARD);
+    stream.update(&der(&signed)?);
+    let signature = (signer.sign)(&stream.finish())?;
+    let info = SignerInfo {
+        version: 1,
+        certificate: id_of(signer.certificate),
+        digest: algorithm(SM3),
+        signed: Some(signed),
+        algorithm: algorithm(SM2_SIGN),
+        signature: OctetString::new(signature.to_der())
+            .map_err(|_| EnvelopeError::Part("签名"))?,
+        unsigned: None,
+    };
+    let certificates = ber::value(context(0), &certificates.concat());
+    Ok([certificates, ber::value(SET, &der(&info)?)].concat())
+}
+
+fn attributes(
+    digest: &crate::Sm3Digest,
+    at: Timestamp,
+) -> Result<SetOfVec<Attribute>, EnvelopeError> {
+    let wrong = |_| EnvelopeError::Part("签名属性");
+    let seconds = std::time::Duration::from_secs(at.0 / 1_000);
+    let time = UtcTime::from_unix_duration(seconds).map_err(wrong)?;
+    let digest = OctetString::new(digest.to_vec()).map_err(wrong)?;
+    let mut all = SetOfVec::new();
+    for attribute in [
+        attribute(CONTENT_TYPE, &DATA)?,
+        attribute(SIGNING_TIME, &time)?,
+        attribute(MESSAGE_DIGEST, &digest)?,
+    ] {
+        all.insert(attribute).map_err(wrong)?;
+    }
+    Ok(all)
+}
+
+fn attribute(
+    oid: ObjectIdentifier,
+    value: &(impl EncodeValue + Tagged),
+) -> Result<Attribute, EnvelopeError> {
+    let wrong = |_| EnvelopeError::Part("签名属性");
+    let mut values = SetOfVec::new();
+    values.insert(Any::encode_from(value).map_err(wrong)?).map_err(wrong)?;
+    Ok(Attribute { oid, values })
+}
+
+pub(super) fn id_of(certificate: &Certificate) -> CertificateId {
+    let body = certificate.tbs_certificate();
+    CertificateId::Issuer(IssuerAndSerialNumber {
+        issuer: body.issuer().clone(),
+        serial: body.serial_number().clone(),
+    })
+}
+
+fn der(value: &impl Encode) -> Result<Vec<u8>, EnvelopeError> {
+    value.to_der().map_err(|_| EnvelopeError::Part("结构"))
+}

@@ -1,13 +1,18 @@
-//! National cryptography (国密) for the gateway: SM3 digests, and SM3 keyed by a secret (HMAC-SM3).
+//! National cryptography (国密) for the gateway: SM2, SM3, SM4, key files and certificates.
+//!
+//! Reading order: this page (digests) → [`sm2`] (keys, signatures, public-key encryption).
 //!
 //! Raw messages are named by their SM3. Records are identified by a *keyed* digest of their
 //! natural key, because a natural person's key holds an identity number, and eighteen digits can
 //! be guessed from a plain digest in minutes.
 
+pub mod sm2;
+
 use std::fmt::Write as _;
 
+use ::sm3::{Digest, Sm3};
 use hmac::{KeyInit, Mac, SimpleHmac};
-use sm3::{Digest, Sm3};
+use zeroize::Zeroizing;
 
 /// A 32-byte SM3 digest (GB/T 32905-2016).
 pub type Sm3Digest = [u8; 32];
@@ -59,6 +64,18 @@ impl std::fmt::Debug for DigestKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("DigestKey(…)")
     }
+}
+
+/// The operating system gives no randomness: no key, nonce or signature can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("操作系统无法提供随机数")]
+pub struct RandomError;
+
+/// Fresh random bytes, erased on drop.
+pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, RandomError> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|_| RandomError)?;
+    Ok(bytes)
 }
 
 /// Lower-case hex.

@@ -12,14 +12,13 @@ mod ber;
 mod content;
 mod pem;
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use x509_cert::Certificate;
 use xinqiao_core::model::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::RandomError;
 use crate::sm2::{DecryptError, Prehash, PublicKey, Signature};
 
 pub use pem::{Pem, unwrap_pem};
@@ -102,6 +101,9 @@ pub enum EnvelopeError {
     /// Wrong key, changed content, wrong signature: which of them is not told.
     #[error("信封无法通过验证:密钥不符或内容被改动")]
     Refused,
+    /// The operating system gives no randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// The key store failed.
     #[error("密钥不可用:{0}")]
     Key(String),
@@ -119,7 +121,7 @@ impl EnvelopeError {
             Self::NoCertificate => "envelope.no-certificate",
             Self::Untrusted(_) => "envelope.untrusted",
             Self::Refused => "envelope.refused",
-            Self::Key(_) => "envelope.key",
+            Self::Random(_) | Self::Key(_) => "envelope.key",
         }
     }
 }

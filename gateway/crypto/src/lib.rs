@@ -6,6 +6,7 @@
 //! natural key, because a natural person's key holds an identity number, and eighteen digits can
 //! be guessed from a plain digest in minutes.
 
+pub mod envelope;
 pub mod sm2;
 
 use std::fmt::Write as _;

@@ -16,7 +16,7 @@ use super::ber::Extent;
 use super::{Cipher, EnvelopeError};
 use crate::random;
 
-type Sm4 = xinqiao_kernels::Sm4;
+type Sm4 = sm4::Sm4;
 type Gcm = AesGcm<Sm4, U12>;
 
 const BLOCK: usize = 16;
@@ -38,8 +38,8 @@ pub(super) enum Sealing {
 impl Sealing {
     pub(super) fn fresh(cipher: Cipher) -> Result<Self, EnvelopeError> {
         Ok(match cipher {
-            Cipher::Cbc => Self::Cbc { iv: random()? },
-            Cipher::Gcm => Self::Gcm { prefix: random()?, chunk: CHUNK },
+            Cipher::Cbc => Self::Cbc { iv: *random()? },
+            Cipher::Gcm => Self::Gcm { prefix: *random()?, chunk: CHUNK },
         })
     }
 

@@ -55,7 +55,7 @@ pub fn seal(
     out: &mut dyn Write,
 ) -> Result<(), EnvelopeError> {
     let len = length(content)?;
-    let (key, sealing) = (Key::new(random()?), Sealing::fresh(cipher)?);
+    let (key, sealing) = (random()?, Sealing::fresh(cipher)?);
     let head = [version(), infos(recipients, &key)?].concat();
     let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
     let frames: &[(u8, &[u8], u64)] = &[
@@ -79,7 +79,7 @@ pub fn sign_and_seal(
 ) -> Result<(), EnvelopeError> {
     let (len, digest) = measure(content)?;
     let tail = tail(signer, &digest)?;
-    let (key, sealing) = (Key::new(random()?), Sealing::fresh(cipher)?);
+    let (key, sealing) = (random()?, Sealing::fresh(cipher)?);
     let head = [version(), infos(recipients, &key)?, digests()?].concat();
     let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
     let frames: &[(u8, &[u8], u64)] = &[

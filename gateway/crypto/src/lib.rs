@@ -8,6 +8,8 @@
 
 pub mod aead;
 pub mod cbc;
+pub mod pem;
+pub mod pkcs8;
 pub mod sm2;
 pub mod sm4;
 

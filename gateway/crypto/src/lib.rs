@@ -8,10 +8,13 @@
 
 pub mod aead;
 pub mod cbc;
+pub mod keystore;
+pub mod oid;
 pub mod pem;
 pub mod pkcs8;
 pub mod sm2;
 pub mod sm4;
+pub mod x509;
 
 use std::fmt::Write as _;
 

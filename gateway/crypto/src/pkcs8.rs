@@ -12,6 +12,7 @@ use sm2::pkcs8::{EncodePrivateKey as _, PrivateKeyInfoRef};
 use spki::AlgorithmIdentifierRef;
 use zeroize::Zeroizing;
 
+use crate::oid::{EC_PUBLIC_KEY, HMAC_SM3, SM2_CURVE, SM4_CBC};
 use crate::sm2::PrivateKey;
 use crate::sm4::{Cipher, Sm4Key};
 use crate::{RandomError, pem, random};
@@ -28,15 +29,10 @@ const SEC1_LABEL: &str = "EC PRIVATE KEY";
 
 const PBES2: Oid = Oid::new_unwrap("1.2.840.113549.1.5.13");
 const PBKDF2: Oid = Oid::new_unwrap("1.2.840.113549.1.5.12");
-const HMAC_SM3: Oid = Oid::new_unwrap("1.2.156.10197.1.401.2");
 const HMAC_SHA1: Oid = Oid::new_unwrap("1.2.840.113549.2.7");
 const HMAC_SHA256: Oid = Oid::new_unwrap("1.2.840.113549.2.9");
-const SM4_CBC: Oid = Oid::new_unwrap("1.2.156.10197.1.104.2");
 const AES128_CBC: Oid = Oid::new_unwrap("2.16.840.1.101.3.4.1.2");
 const AES256_CBC: Oid = Oid::new_unwrap("2.16.840.1.101.3.4.1.42");
-const EC_PUBLIC_KEY: Oid = Oid::new_unwrap("1.2.840.10045.2.1");
-/// The SM2 curve (GM/T 0006-2012).
-const SM2_CURVE: Oid = Oid::new_unwrap("1.2.156.10197.1.301");
 
 /// Why a key file cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

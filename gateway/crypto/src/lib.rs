@@ -6,8 +6,19 @@
 //! natural key, because a natural person's key holds an identity number, and eighteen digits can
 //! be guessed from a plain digest in minutes.
 
+<<<<<<< HEAD
 pub mod envelope;
+=======
+pub mod aead;
+pub mod cbc;
+pub mod keystore;
+pub mod oid;
+pub mod pem;
+pub mod pkcs8;
+>>>>>>> h-sm2
 pub mod sm2;
+pub mod sm4;
+pub mod x509;
 
 use std::fmt::Write as _;
 
@@ -71,6 +82,11 @@ impl std::fmt::Debug for DigestKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("操作系统无法提供随机数")]
 pub struct RandomError;
+
+/// The one answer to everything that does not decrypt, so that it tells an attacker nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("解密失败(密钥不符,或数据不完整、被改动)")]
+pub struct DecryptError;
 
 /// Fresh random bytes, erased on drop.
 pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, RandomError> {

@@ -26,7 +26,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{RandomError, Sm3Digest, Sm3Stream, random};
 
-pub use encryption::{CiphertextFormat, DecryptError, SealError};
+pub use encryption::{CiphertextFormat, SealError};
 
 /// `a‖b‖x_G‖y_G` of the recommended curve (GB/T 32918.5-2017 clause 2), as `Z` takes them in.
 const CURVE: [u8; 128] = *b"\

@@ -1,9 +1,11 @@
 //! SM2 from outside: round trips, and everything that must be refused.
+#![expect(clippy::unwrap_used, reason = "a test fails if its own material cannot be made")]
 
 use proptest::prelude::*;
+use xinqiao_crypto::DecryptError;
 use xinqiao_crypto::sm2::{
-    CiphertextFormat, DecryptError, InvalidSignature, Prehash, PrivateKey, PublicKey, SealError,
-    Signature, SignerId,
+    CiphertextFormat, InvalidSignature, Prehash, PrivateKey, PublicKey, SealError, Signature,
+    SignerId,
 };
 
 const FORMATS: [CiphertextFormat; 3] =

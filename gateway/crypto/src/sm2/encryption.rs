@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{PrivateKey, PublicKey, coordinates, pad, random_scalar};
-use crate::RandomError;
+use crate::{DecryptError, RandomError};
 
 /// How a ciphertext is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +23,6 @@ pub enum CiphertextFormat {
     /// `04‖x‖y‖C2‖C3` (the order before 2016): old peers.
     C1C2C3,
 }
-
-/// The one answer to every ciphertext that does not open, so that it tells an attacker nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("解密失败(密钥不符,或数据不完整、被改动)")]
-pub struct DecryptError;
 
 /// A plaintext that cannot be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

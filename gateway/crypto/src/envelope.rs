@@ -12,14 +12,16 @@ mod ber;
 mod content;
 mod pem;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
-use x509_cert::Certificate;
-use xinqiao_core::model::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::RandomError;
-use crate::sm2::{DecryptError, Prehash, PublicKey, Signature};
+use crate::keystore::{KeyStoreError, Signer};
+use crate::x509::chain::ChainError;
+use crate::x509::{Certificate, UnixSeconds};
 
 pub use pem::{Pem, unwrap_pem};
 pub use read::{Envelope, Opened, Opener, Verified};
@@ -46,27 +48,20 @@ pub enum Cipher {
     Gcm,
 }
 
-/// Who signs: a certificate, those above it to send along, and what makes a signature of a digest
-/// e = SM3(Z‖M) with its key.
+/// Who signs.
 pub struct Signing<'a> {
     /// The signing certificate.
     pub certificate: &'a Certificate,
     /// Certificates to send along, without a root.
     pub chain: &'a [Certificate],
-    /// Makes the signature.
-    pub sign: &'a dyn Fn(&Prehash) -> Result<Signature, EnvelopeError>,
+    /// Its key.
+    pub signer: &'a dyn Signer,
     /// Told as the signing time.
-    pub at: Timestamp,
+    pub at: UnixSeconds,
 }
 
 /// Opens an SM2 ciphertext (GM/T 0009 DER) with a private key.
-pub type OpenKey<'a> = &'a dyn Fn(&[u8]) -> Result<Zeroizing<Vec<u8>>, DecryptError>;
-
-/// The SM2 key of a certificate; `None` for a key of another kind.
-fn key_of(certificate: &Certificate) -> Option<PublicKey> {
-    let info = certificate.tbs_certificate().subject_public_key_info();
-    PublicKey::from_sec1(info.subject_public_key.raw_bytes()).ok()
-}
+pub type OpenKey<'a> = &'a dyn Fn(&[u8]) -> Result<Zeroizing<Vec<u8>>, KeyStoreError>;
 
 /// Why an envelope cannot be written or used.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +92,10 @@ pub enum EnvelopeError {
     NoCertificate,
     /// A certificate that is not trusted, with the reason.
     #[error("签名者的证书不被信任:{0}")]
-    Untrusted(String),
+    Untrusted(#[from] ChainError),
+    /// A recipient's certificate that nothing may be sealed to.
+    #[error("收件人的证书不是加密证书")]
+    NotForSealing,
     /// Wrong key, changed content, wrong signature: which of them is not told.
     #[error("信封无法通过验证:密钥不符或内容被改动")]
     Refused,
@@ -106,7 +104,7 @@ pub enum EnvelopeError {
     Random(#[from] RandomError),
     /// The key store failed.
     #[error("密钥不可用:{0}")]
-    Key(String),
+    Key(#[from] KeyStoreError),
 }
 
 impl EnvelopeError {
@@ -120,6 +118,7 @@ impl EnvelopeError {
             Self::Kind(_) => "envelope.kind",
             Self::NoCertificate => "envelope.no-certificate",
             Self::Untrusted(_) => "envelope.untrusted",
+            Self::NotForSealing => "envelope.not-for-sealing",
             Self::Refused => "envelope.refused",
             Self::Random(_) | Self::Key(_) => "envelope.key",
         }

@@ -6,16 +6,13 @@
 //! natural key, because a natural person's key holds an identity number, and eighteen digits can
 //! be guessed from a plain digest in minutes.
 
-<<<<<<< HEAD
-pub mod envelope;
-=======
 pub mod aead;
 pub mod cbc;
+pub mod envelope;
 pub mod keystore;
 pub mod oid;
 pub mod pem;
 pub mod pkcs8;
->>>>>>> h-sm2
 pub mod sm2;
 pub mod sm4;
 pub mod x509;

@@ -194,6 +194,11 @@ impl Certificate {
         seconds(self.inner.validity().not_after)
     }
 
+    /// The key's identifier that the certificate gives, if it does.
+    pub(crate) fn subject_key(&self) -> Option<&[u8]> {
+        self.extensions.subject_key.as_deref()
+    }
+
     /// May it issue others?
     pub fn is_ca(&self) -> bool {
         self.extensions.basic.as_ref().is_some_and(|basic| basic.ca)

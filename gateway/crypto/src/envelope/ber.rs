@@ -1,7 +1,7 @@
 //! Reading large BER/DER structures without holding their content: headers are walked, small parts
 //! are read whole, a large octet string is only noted as where its bytes lie.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, SeekFrom, Write};
 
 use xinqiao_core::spi::ReadSeek;
 

@@ -15,8 +15,8 @@ use super::asn1::{ChunkedGcm, SM4_CBC, SM4_GCM, with_parameters};
 use super::ber::Extent;
 use super::{Cipher, EnvelopeError};
 use crate::random;
+use crate::sm4::Cipher as Sm4;
 
-type Sm4 = sm4::Sm4;
 type Gcm = AesGcm<Sm4, U12>;
 
 const BLOCK: usize = 16;

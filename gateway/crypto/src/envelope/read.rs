@@ -1,14 +1,12 @@
 //! Reading envelopes.
 
-use std::io::{Seek as _, SeekFrom, Write};
+use std::io::{SeekFrom, Write};
 
 use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
 use der::{Decode, Encode as _};
 use spki::AlgorithmIdentifierOwned;
 use subtle::ConstantTimeEq as _;
-use x509_cert::Certificate;
 use x509_cert::attr::Attribute;
-use x509_cert::ext::pkix::SubjectKeyIdentifier;
 use xinqiao_core::spi::ReadSeek;
 
 use super::asn1::{
@@ -19,8 +17,11 @@ use super::asn1::{
 use super::ber::{Extent, OCTETS, SEQUENCE, SET, Walk, context};
 use super::content::{Key, Sealing};
 use super::write::{IMPLICIT_OCTETS, id_of};
-use super::{Cipher, EnvelopeError, Kind, OpenKey, key_of};
+use super::{Cipher, EnvelopeError, Kind, OpenKey};
+use crate::keystore::KeyStoreError;
 use crate::sm2::{Prehash, PrehashStream, PublicKey, Signature, SignerId};
+use crate::x509::chain::{self, Purpose, Trust};
+use crate::x509::Certificate;
 use crate::{Sm3Digest, Sm3Stream};
 
 /// Recipients, signers and certificates of one envelope, each at most.
@@ -91,7 +92,7 @@ impl Envelope {
         envelope.content(&mut walk)?;
         if kind != Kind::Enveloped {
             if walk.tag()? == Some(context(0)) {
-                envelope.certificates = parts(&mut walk, context(0), "证书")?;
+                envelope.certificates = certificates(&mut walk)?;
             }
             if walk.tag()? == Some(context(1)) {
                 // Revocation lists are taken from whom we trust, not from who wants to be trusted.
@@ -131,20 +132,23 @@ impl Envelope {
         let ours = |info: &&RecipientInfo| names(&info.certificate, opener.certificate);
         let info = self.recipients.iter().find(ours).ok_or(EnvelopeError::NotForUs)?;
         known(&info.algorithm, &[SM2_ENCRYPT, SM2_ENCRYPT_GMSSL, SM2])?;
-        let key = (opener.open)(info.key.as_bytes()).map_err(|_| EnvelopeError::Refused)?;
+        let key = (opener.open)(info.key.as_bytes()).map_err(|error| match error {
+            KeyStoreError::Decrypt(_) => EnvelopeError::Refused,
+            other => EnvelopeError::Key(other),
+        })?;
         let key = key.as_slice().try_into().map_err(|_| EnvelopeError::Refused)?;
         Ok(Opened(Key::new(key)))
     }
 
-    /// Verifies every signature over the content, and that `trust` accepts every signer's
-    /// certificate; the certificates sent along are handed to it for building a chain. `others` are
-    /// certificates known beforehand, for an envelope that brings none.
+    /// Verifies every signature over the content, and every signer's certificate up to an anchor of
+    /// `trust`, by way of the certificates sent along if need be. `others` are certificates known
+    /// beforehand, for an envelope that brings none.
     pub fn verify(
         &self,
         input: &mut dyn ReadSeek,
         opened: Option<&Opened>,
         others: &[Certificate],
-        trust: &dyn Fn(&Certificate, &[Certificate]) -> Result<(), String>,
+        trust: &Trust<'_>,
     ) -> Result<Verified, EnvelopeError> {
         if self.signers.is_empty() {
             return Err(EnvelopeError::Kind("没有签名"));
@@ -153,13 +157,12 @@ impl Envelope {
         for info in &self.signers {
             known(&info.digest, &[SM3])?;
             known(&info.algorithm, &[SM2_SIGN, SM2_WITH_SM3, SM2])?;
-            let all = self.certificates.iter().chain(others);
+            let mut all = self.certificates.iter().chain(others);
             let certificate = all
-                .clone()
                 .find(|certificate| names(&info.certificate, certificate))
                 .ok_or(EnvelopeError::NoCertificate)?;
-            trust(certificate, &self.certificates).map_err(EnvelopeError::Untrusted)?;
-            let key = key_of(certificate).ok_or(EnvelopeError::Part("签名证书的公钥"))?;
+            chain::verify(certificate, Purpose::Signing, &self.certificates, trust)?;
+            let key = certificate.public_key();
             // Without signed attributes the signature is of Z‖M itself.
             let stream = match &info.signed {
                 Some(_) => Content::Digest(Sm3Stream::default()),
@@ -176,7 +179,7 @@ impl Envelope {
             let digest = match (stream, &info.signed) {
                 (Content::Prehash(stream), _) => stream.finish(),
                 (Content::Digest(stream), Some(attributes)) => {
-                    self.signed(attributes, &key, &stream.finish())?
+                    self.signed(attributes, key, &stream.finish())?
                 }
                 (Content::Digest(_), None) => return Err(EnvelopeError::Refused),
             };
@@ -324,6 +327,20 @@ fn parts<T: for<'d> Decode<'d>>(
     Ok(all)
 }
 
+/// The SM2 certificates sent along; others are of no use here.
+fn certificates(walk: &mut Walk<'_>) -> Result<Vec<Certificate>, EnvelopeError> {
+    walk.enter(context(0))?;
+    let mut all = Vec::new();
+    while walk.tag()?.is_some() {
+        if all.len() >= MOST {
+            return Err(EnvelopeError::Part("证书"));
+        }
+        all.extend(Certificate::from_der(&walk.small()?));
+    }
+    walk.leave()?;
+    Ok(all)
+}
+
 fn known(
     algorithm: &AlgorithmIdentifierOwned,
     accepted: &[ObjectIdentifier],
@@ -337,10 +354,7 @@ fn known(
 
 fn names(id: &CertificateId, certificate: &Certificate) -> bool {
     match id {
-        CertificateId::Issuer(_) => *id == id_of(certificate),
-        CertificateId::Key(key) => certificate
-            .tbs_certificate()
-            .get_extension::<SubjectKeyIdentifier>()
-            .is_ok_and(|found| found.is_some_and(|(_, own)| own == *key)),
+        CertificateId::Issuer(_) => id_of(certificate).is_ok_and(|own| own == *id),
+        CertificateId::Key(key) => certificate.subject_key() == Some(key.0.as_bytes()),
     }
 }

@@ -1,13 +1,12 @@
 //! Writing envelopes: everything whose length must be known is made first, then the content passes
 //! through.
 
-use std::io::{Read as _, Seek as _, SeekFrom, Write};
+use std::io::{Read as _, SeekFrom, Write};
 
 use der::asn1::{Any, ObjectIdentifier, OctetString, SetOfVec, UtcTime};
 use der::{Encode, EncodeValue, Tagged};
-use x509_cert::Certificate;
 use x509_cert::attr::Attribute;
-use xinqiao_core::model::Timestamp;
+use x509_cert::serial_number::SerialNumber;
 use xinqiao_core::spi::ReadSeek;
 use zeroize::Zeroizing;
 
@@ -18,9 +17,10 @@ use super::asn1::{
 };
 use super::ber::{self, OCTETS, SEQUENCE, SET, context};
 use super::content::{Key, Sealing};
-use super::{Cipher, EnvelopeError, Signing, key_of};
+use super::{Cipher, EnvelopeError, Signing};
 use crate::sm2::SignerId;
-use crate::{Sm3Stream, random};
+use crate::x509::{Certificate, UnixSeconds};
+use crate::{RandomError, Sm3Stream, random};
 
 /// Bytes read from the content at once.
 const CHUNK: usize = 64 << 10;
@@ -137,13 +137,13 @@ fn infos(recipients: &[Certificate], key: &Key) -> Result<Vec<u8>, EnvelopeError
     }
     let mut infos = SetOfVec::new();
     for certificate in recipients {
-        let key = key_of(certificate)
-            .ok_or(EnvelopeError::Part("加密证书的公钥"))?
-            .seal(&key[..])
-            .map_err(|_| EnvelopeError::Key("无法取得随机数".to_owned()))?;
+        if !certificate.may_encrypt() {
+            return Err(EnvelopeError::NotForSealing);
+        }
+        let key = certificate.public_key().seal(&key[..]).map_err(|_| RandomError)?;
         let info = RecipientInfo {
             version: 1,
-            certificate: id_of(certificate),
+            certificate: id_of(certificate)?,
             algorithm: algorithm(SM2_ENCRYPT),
             key: OctetString::new(key).map_err(|_| EnvelopeError::Part("收件人"))?,
         };
@@ -157,19 +157,18 @@ fn tail(signer: &Signing<'_>, digest: &crate::Sm3Digest) -> Result<Vec<u8>, Enve
     let mut certificates: Vec<Vec<u8>> = [signer.certificate]
         .into_iter()
         .chain(signer.chain)
-        .map(der)
-        .collect::<Result<_, _>>()?;
+        .map(|certificate| certificate.to_der().to_vec())
+        .collect();
     certificates.sort();
     certificates.dedup();
     let signed = attributes(digest, signer.at)?;
     // The attributes are signed as the SET OF they are, not under their tag in the structure.
-    let key = key_of(signer.certificate).ok_or(EnvelopeError::Part("签名证书的公钥"))?;
-    let mut stream = key.prehash_stream(SignerId::STANDARD);
+    let mut stream = signer.certificate.public_key().prehash_stream(SignerId::STANDARD);
     stream.update(&der(&signed)?);
-    let signature = (signer.sign)(&stream.finish())?;
+    let signature = signer.signer.sign_prehash(&stream.finish())?;
     let info = SignerInfo {
         version: 1,
-        certificate: id_of(signer.certificate),
+        certificate: id_of(signer.certificate)?,
         digest: algorithm(SM3),
         signed: Some(signed),
         algorithm: algorithm(SM2_SIGN),
@@ -183,10 +182,10 @@ fn tail(signer: &Signing<'_>, digest: &crate::Sm3Digest) -> Result<Vec<u8>, Enve
 
 fn attributes(
     digest: &crate::Sm3Digest,
-    at: Timestamp,
+    at: UnixSeconds,
 ) -> Result<SetOfVec<Attribute>, EnvelopeError> {
     let wrong = |_| EnvelopeError::Part("签名属性");
-    let seconds = std::time::Duration::from_secs(at.0 / 1_000);
+    let seconds = std::time::Duration::from_secs(at.0);
     let time = UtcTime::from_unix_duration(seconds).map_err(wrong)?;
     let digest = OctetString::new(digest.to_vec()).map_err(wrong)?;
     let mut all = SetOfVec::new();
@@ -210,12 +209,13 @@ fn attribute(
     Ok(Attribute { oid, values })
 }
 
-pub(super) fn id_of(certificate: &Certificate) -> CertificateId {
-    let body = certificate.tbs_certificate();
-    CertificateId::Issuer(IssuerAndSerialNumber {
-        issuer: body.issuer().clone(),
-        serial: body.serial_number().clone(),
-    })
+/// How an envelope names a certificate.
+pub(super) fn id_of(certificate: &Certificate) -> Result<CertificateId, EnvelopeError> {
+    let serial = SerialNumber::new(certificate.serial());
+    Ok(CertificateId::Issuer(IssuerAndSerialNumber {
+        issuer: certificate.issuer().clone(),
+        serial: serial.map_err(|_| EnvelopeError::Part("证书序列号"))?,
+    }))
 }
 
 fn der(value: &impl Encode) -> Result<Vec<u8>, EnvelopeError> {

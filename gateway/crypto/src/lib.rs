@@ -1,6 +1,14 @@
 //! National cryptography (国密) for the gateway: SM2, SM3, SM4, key files and certificates.
 //!
-//! Reading order: this page (digests) → [`sm2`] (keys, signatures, public-key encryption).
+//! Reading order: this page (digests) → [`sm2`] (keys, signatures, public-key encryption) →
+//! [`aead`] and [`cbc`] (bulk data) → [`x509`] (who holds a key) → [`keystore`] (where private keys
+//! live) → [`pkcs8`] (key files).
+//!
+//! The suite is this crate: functions on typed keys, no global state, no registry of algorithms.
+//! A trait object over "a suite" would have one implementation, would hide which key does what, and
+//! would allow mixtures that no standard has. What does get replaced, by hardware, is the holder of
+//! private keys, and that is a trait: [`keystore::KeyStore`]. Classical algorithms stand in TLS only
+//! and there belong to `rustls`.
 //!
 //! Raw messages are named by their SM3. Records are identified by a *keyed* digest of their
 //! natural key, because a natural person's key holds an identity number, and eighteen digits can
@@ -48,20 +56,20 @@ impl Sm3Stream {
 }
 
 /// A secret that turns personal keys into digests that cannot be guessed (HMAC-SM3, RFC 2104 over
-/// GB/T 32905).
+/// GB/T 32905). Erased on drop; never shown.
 #[derive(Clone)]
-pub struct DigestKey([u8; 32]);
+pub struct DigestKey(Zeroizing<[u8; 32]>);
 
 impl DigestKey {
     /// Wraps 32 secret bytes.
     pub fn new(secret: [u8; 32]) -> Self {
-        Self(secret)
+        Self(Zeroizing::new(secret))
     }
 
     /// The keyed digest of `bytes`.
     pub fn digest(&self, bytes: &[u8]) -> Sm3Digest {
         // The block-size version of new never fails: any key length is allowed.
-        let Ok(mut mac) = SimpleHmac::<Sm3>::new_from_slice(&self.0) else {
+        let Ok(mut mac) = SimpleHmac::<Sm3>::new_from_slice(self.0.as_slice()) else {
             unreachable!("HMAC takes keys of any length")
         };
         mac.update(bytes);

@@ -26,6 +26,8 @@ pub const MAX_ITERATIONS: u32 = 10_000_000;
 pub const ENCRYPTED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 const PLAIN_LABEL: &str = "PRIVATE KEY";
 const SEC1_LABEL: &str = "EC PRIVATE KEY";
+/// The same, as `openssl ec` names it.
+const SM2_LABEL: &str = "SM2 PRIVATE KEY";
 
 const PBES2: Oid = Oid::new_unwrap("1.2.840.113549.1.5.13");
 const PBKDF2: Oid = Oid::new_unwrap("1.2.840.113549.1.5.12");
@@ -120,7 +122,7 @@ pub fn decrypt(file: &[u8], passphrase: &[u8]) -> Result<PrivateKey, KeyFileErro
     let (label, der) = first_block(file)?;
     match label.as_deref() {
         None | Some(ENCRYPTED_LABEL) => {}
-        Some(PLAIN_LABEL | SEC1_LABEL) => return Err(KeyFileError::NotEncrypted),
+        Some(PLAIN_LABEL | SEC1_LABEL | SM2_LABEL) => return Err(KeyFileError::NotEncrypted),
         Some(_) => return Err(KeyFileError::Malformed),
     }
     let Ok(info) = EncryptedPrivateKeyInfo::from_der(&der) else {
@@ -143,7 +145,7 @@ pub fn read_plain(file: &[u8]) -> Result<PrivateKey, KeyFileError> {
     match label.as_deref() {
         None => read_plain_der(&der),
         Some(PLAIN_LABEL) => read_pkcs8(&der),
-        Some(SEC1_LABEL) => read_sec1(&der, None),
+        Some(SEC1_LABEL | SM2_LABEL) => read_sec1(&der, None),
         Some(ENCRYPTED_LABEL) => Err(KeyFileError::Encrypted),
         Some(_) => Err(KeyFileError::Malformed),
     }
@@ -167,7 +169,7 @@ fn first_block(file: &[u8]) -> Result<(Option<String>, Zeroizing<Vec<u8>>), KeyF
     pem::blocks(file)
         .map_err(|_| KeyFileError::Malformed)?
         .into_iter()
-        // OpenSSL writes EC PARAMETERS before EC PRIVATE KEY.
+        // OpenSSL writes the curve's name in a block of its own before the key.
         .find(|block| block.label.ends_with("PRIVATE KEY"))
         .map(|block| (Some(block.label), block.der))
         .ok_or(KeyFileError::Malformed)

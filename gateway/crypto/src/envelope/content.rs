@@ -2,22 +2,22 @@
 
 use std::io::{Read, Write};
 
+use aes_gcm::Tag;
 use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{AesGcm, Tag};
-use cbc::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, consts::U12};
+use cbc::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use der::asn1::{Any, OctetString};
 use der::{Decode as _, Encode as _};
 use spki::AlgorithmIdentifierOwned;
 use xinqiao_core::spi::ReadSeek;
+use xinqiao_kernels::Sm4Gcm as Gcm;
 use zeroize::Zeroizing;
 
 use super::asn1::{ChunkedGcm, SM4_CBC, SM4_GCM, with_parameters};
 use super::ber::Extent;
 use super::{Cipher, EnvelopeError};
-use crate::random;
+use crate::{Sm3Digest, random};
 use crate::sm4::Cipher as Sm4;
 
-type Gcm = AesGcm<Sm4, U12>;
 
 const BLOCK: usize = 16;
 const TAG: u64 = 16;
@@ -94,17 +94,20 @@ impl Sealing {
         }
     }
 
-    /// Encrypts all of `content`, `len` bytes of it.
+    /// Encrypts all of `content`, `len` bytes of it. In GCM `head` is authenticated along.
     pub(super) fn seal(
         &self,
         key: &Key,
+        head: &Sm3Digest,
         content: &mut dyn Read,
         len: u64,
         out: &mut dyn Write,
     ) -> Result<(), EnvelopeError> {
         match self {
             Self::Cbc { iv } => seal_cbc(key, iv, content, len, out),
-            Self::Gcm { prefix, chunk } => seal_gcm(key, *prefix, *chunk, content, len, out),
+            Self::Gcm { prefix, chunk } => {
+                Chunks::new(key, *prefix, *chunk, head).seal(content, len, out)
+            },
         }
     }
 
@@ -113,13 +116,16 @@ impl Sealing {
     pub(super) fn open(
         &self,
         key: &Key,
+        head: &Sm3Digest,
         input: &mut dyn ReadSeek,
         sealed: &Extent,
         each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
     ) -> Result<(), EnvelopeError> {
         match self {
             Self::Cbc { iv } => open_cbc(key, iv, input, sealed, each),
-            Self::Gcm { prefix, chunk } => open_gcm(key, *prefix, *chunk, input, sealed, each),
+            Self::Gcm { prefix, chunk } => {
+                Chunks::new(key, *prefix, *chunk, head).open(input, sealed, each)
+            },
         }
     }
 }
@@ -194,77 +200,89 @@ fn unpadded(bytes: &[u8]) -> Result<usize, EnvelopeError> {
     Ok(keep)
 }
 
-/// Nonce of a chunk: prefix, number, whether it is the last (STREAM, Hoang et al. 2015).
-fn nonce(prefix: [u8; 7], number: u32, last: bool) -> [u8; 12] {
-    let mut nonce = [0; 12];
-    let parts = prefix.into_iter().chain(number.to_be_bytes()).chain([u8::from(last)]);
-    nonce.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
-    nonce
+/// Content in chunks, each encrypted and authenticated for itself and for its place (STREAM, Hoang
+/// et al. 2015).
+struct Chunks<'a> {
+    cipher: Gcm,
+    prefix: [u8; 7],
+    size: usize,
+    head: &'a Sm3Digest,
+    number: u32,
 }
 
-fn seal_gcm(
-    key: &Key,
-    prefix: [u8; 7],
-    size: u32,
-    content: &mut dyn Read,
-    len: u64,
-    out: &mut dyn Write,
-) -> Result<(), EnvelopeError> {
-    let cipher = Gcm::new((&**key).into());
-    let mut chunk = Zeroizing::new(vec![0; size as usize]);
-    let (mut left, mut number) = (len, 0u32);
-    loop {
-        let n = usize::try_from(left).unwrap_or(usize::MAX).min(size as usize);
-        let part = chunk.get_mut(..n).unwrap_or_default();
-        content.read_exact(part)?;
-        left -= n as u64;
-        let nonce = nonce(prefix, number, left == 0);
-        let tag = cipher
-            .encrypt_inout_detached((&nonce).into(), b"", part.into())
-            .map_err(|_| EnvelopeError::Refused)?;
-        out.write_all(chunk.get(..n).unwrap_or_default())?;
-        out.write_all(&tag)?;
-        if left == 0 {
-            return Ok(());
+impl<'a> Chunks<'a> {
+    fn new(key: &Key, prefix: [u8; 7], size: u32, head: &'a Sm3Digest) -> Self {
+        Self { cipher: Gcm::new((&**key).into()), prefix, size: size as usize, head, number: 0 }
+    }
+
+    /// The next nonce: prefix, number, whether it is of the last chunk.
+    fn nonce(&mut self, last: bool) -> Result<[u8; 12], EnvelopeError> {
+        let mut nonce = [0; 12];
+        let number = self.number.to_be_bytes();
+        let parts = self.prefix.into_iter().chain(number).chain([u8::from(last)]);
+        nonce.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+        self.number = self.number.checked_add(1).ok_or(EnvelopeError::Part("内容,过长"))?;
+        Ok(nonce)
+    }
+
+    fn seal(
+        mut self,
+        content: &mut dyn Read,
+        len: u64,
+        out: &mut dyn Write,
+    ) -> Result<(), EnvelopeError> {
+        let mut chunk = Zeroizing::new(vec![0; self.size]);
+        let mut left = len;
+        loop {
+            let n = usize::try_from(left).unwrap_or(usize::MAX).min(self.size);
+            let part = chunk.get_mut(..n).unwrap_or_default();
+            content.read_exact(part)?;
+            left -= n as u64;
+            let nonce = self.nonce(left == 0)?;
+            let tag = self
+                .cipher
+                .encrypt_inout_detached((&nonce).into(), self.head, part.into())
+                .map_err(|_| EnvelopeError::Refused)?;
+            out.write_all(chunk.get(..n).unwrap_or_default())?;
+            out.write_all(&tag)?;
+            if left == 0 {
+                return Ok(());
+            }
         }
-        number = number.checked_add(1).ok_or(EnvelopeError::Part("内容,过长"))?;
     }
-}
 
-fn open_gcm(
-    key: &Key,
-    prefix: [u8; 7],
-    size: u32,
-    input: &mut dyn ReadSeek,
-    sealed: &Extent,
-    each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
-) -> Result<(), EnvelopeError> {
-    let cipher = Gcm::new((&**key).into());
-    let whole = size as usize + BLOCK;
-    let mut held = Zeroizing::new(Vec::with_capacity(2 * whole));
-    let (mut left, mut number) = (sealed.len(), 0u32);
-    if left < TAG {
-        return Err(EnvelopeError::Refused);
+    fn open(
+        mut self,
+        input: &mut dyn ReadSeek,
+        sealed: &Extent,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
+    ) -> Result<(), EnvelopeError> {
+        let whole = self.size + BLOCK;
+        let mut held = Zeroizing::new(Vec::with_capacity(2 * whole));
+        let mut left = sealed.len();
+        if left < TAG {
+            return Err(EnvelopeError::Refused);
+        }
+        sealed.read(input, |part| {
+            held.extend_from_slice(part);
+            left -= part.len() as u64;
+            // A whole chunk is the last one only if nothing follows.
+            while held.len() > whole || (held.len() == whole && left > 0) {
+                each(self.open_one(held.get_mut(..whole).unwrap_or_default(), false)?)?;
+                held.drain(..whole);
+            }
+            if left == 0 { each(self.open_one(&mut held, true)?) } else { Ok(()) }
+        })
     }
-    let mut open = |bytes: &mut [u8], last: bool| {
+
+    fn open_one<'b>(&mut self, bytes: &'b mut [u8], last: bool) -> Result<&'b [u8], EnvelopeError> {
         let at = bytes.len().checked_sub(BLOCK).ok_or(EnvelopeError::Refused)?;
         let (text, tag) = bytes.split_at_mut(at);
         let tag = Tag::try_from(&*tag).map_err(|_| EnvelopeError::Refused)?;
-        let nonce = nonce(prefix, number, last);
-        cipher
-            .decrypt_inout_detached((&nonce).into(), b"", (&mut *text).into(), &tag)
+        let nonce = self.nonce(last)?;
+        self.cipher
+            .decrypt_inout_detached((&nonce).into(), self.head, (&mut *text).into(), &tag)
             .map_err(|_| EnvelopeError::Refused)?;
-        number = number.checked_add(1).ok_or(EnvelopeError::Refused)?;
-        each(text)
-    };
-    sealed.read(input, |part| {
-        held.extend_from_slice(part);
-        left -= part.len() as u64;
-        // A whole chunk is the last one only if nothing follows.
-        while held.len() > whole || (held.len() == whole && left > 0) {
-            open(held.get_mut(..whole).unwrap_or_default(), false)?;
-            held.drain(..whole);
-        }
-        if left == 0 { open(&mut held, true) } else { Ok(()) }
-    })
+        Ok(text)
+    }
 }

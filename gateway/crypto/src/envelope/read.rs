@@ -1,6 +1,6 @@
 //! Reading envelopes.
 
-use std::io::{SeekFrom, Write};
+use std::io::{Cursor, SeekFrom, Write};
 
 use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
 use der::{Decode, Encode as _};
@@ -34,6 +34,8 @@ pub struct Envelope {
     kind: Kind,
     content_type: ObjectIdentifier,
     content: Extent,
+    /// SM3 of the recipients and what precedes the ciphertext, as they stand there.
+    head: Sm3Digest,
     sealing: Option<Sealing>,
     recipients: Vec<RecipientInfo>,
     certificates: Vec<Certificate>,
@@ -63,7 +65,13 @@ impl Envelope {
     pub fn read(input: &mut dyn ReadSeek) -> Result<Self, EnvelopeError> {
         let mut walk = Walk::new(input)?;
         walk.enter(SEQUENCE)?;
-        let kind = match part::<ObjectIdentifier>(&mut walk, "内容类型")? {
+        let outer: ObjectIdentifier = part(&mut walk, "内容类型")?;
+        let versions = if [CMS_SIGNED, CMS_ENVELOPED].contains(&outer) { 0..=4 } else { 1..=1 };
+        let version = |number: u8| {
+            let known = versions.contains(&number);
+            if known { Ok(()) } else { Err(EnvelopeError::Part("版本号")) }
+        };
+        let kind = match outer {
             SIGNED | CMS_SIGNED => Kind::Signed,
             ENVELOPED | CMS_ENVELOPED => Kind::Enveloped,
             SIGNED_AND_ENVELOPED => Kind::SignedAndEnveloped,
@@ -71,25 +79,32 @@ impl Envelope {
         };
         walk.enter(context(0))?;
         walk.enter(SEQUENCE)?;
-        part::<u8>(&mut walk, "版本号")?;
+        version(part(&mut walk, "版本号")?)?;
+        let mut head = Sm3Stream::default();
         let mut envelope = Self {
             kind,
             content_type: DATA,
             content: Extent::default(),
+            head: Sm3Digest::default(),
             sealing: None,
             recipients: Vec::new(),
             certificates: Vec::new(),
             signers: Vec::new(),
         };
         if kind != Kind::Signed {
-            envelope.recipients = parts(&mut walk, SET, "收件人")?;
+            let recipients = walk.small()?;
+            head.update(&recipients);
+            let mut recipients = Cursor::new(&recipients);
+            envelope.recipients = parts(&mut Walk::new(&mut recipients)?, SET, "收件人")?;
+            envelope.recipients.iter().try_for_each(|info| version(info.version))?;
         }
         if kind != Kind::Enveloped {
             for digest in parts::<AlgorithmIdentifierOwned>(&mut walk, SET, "摘要算法")? {
                 known(&digest, &[SM3])?;
             }
         }
-        envelope.content(&mut walk)?;
+        envelope.content(&mut walk, &mut head)?;
+        envelope.head = head.finish();
         if kind != Kind::Enveloped {
             if walk.tag()? == Some(context(0)) {
                 envelope.certificates = certificates(&mut walk)?;
@@ -99,6 +114,7 @@ impl Envelope {
                 walk.small()?;
             }
             envelope.signers = parts(&mut walk, SET, "签名者")?;
+            envelope.signers.iter().try_for_each(|info| version(info.version))?;
         }
         for _ in 0..3 {
             walk.leave()?;
@@ -218,9 +234,17 @@ impl Envelope {
         self.plain(input, Some(opened), &mut |part| Ok(out.write_all(part)?))
     }
 
-    fn content(&mut self, walk: &mut Walk<'_>) -> Result<(), EnvelopeError> {
+    fn content(
+        &mut self,
+        walk: &mut Walk<'_>,
+        head: &mut Sm3Stream,
+    ) -> Result<(), EnvelopeError> {
         walk.enter(SEQUENCE)?;
-        self.content_type = part(walk, "内容类型")?;
+        let content_type = walk.small()?;
+        self.content_type = decoded(&content_type, "内容类型")?;
+        if ![DATA, CMS_DATA].contains(&self.content_type) {
+            return Err(EnvelopeError::Algorithm(self.content_type.to_string()));
+        }
         if self.kind == Kind::Signed {
             if walk.at_end()? {
                 return Err(EnvelopeError::Kind("签名与内容分离,内容不在其中"));
@@ -229,7 +253,10 @@ impl Envelope {
             self.content = walk.octets(OCTETS)?;
             walk.leave()?;
         } else {
-            self.sealing = Some(Sealing::parse(&part(walk, "加密算法")?)?);
+            let algorithm = walk.small()?;
+            self.sealing = Some(Sealing::parse(&decoded(&algorithm, "加密算法")?)?);
+            head.update(&content_type);
+            head.update(&algorithm);
             self.content = walk.octets(IMPLICIT_OCTETS)?;
             // sharedInfo [1] [2] of the standard belongs to key agreement, which is not used.
             while walk.tag()?.is_some() {
@@ -249,7 +276,9 @@ impl Envelope {
         input.seek(SeekFrom::Start(0))?;
         match (&self.sealing, opened) {
             (None, _) => self.content.read(input, each),
-            (Some(sealing), Some(Opened(key))) => sealing.open(key, input, &self.content, each),
+            (Some(sealing), Some(Opened(key))) => {
+                sealing.open(key, &self.head, input, &self.content, each)
+            },
             (Some(_), None) => Err(EnvelopeError::Kind("已加密,须先打开")),
         }
     }
@@ -272,8 +301,7 @@ impl Envelope {
         let digest: OctetString = one(MESSAGE_DIGEST)?.decode_as().map_err(refused)?;
         let kind: ObjectIdentifier = one(CONTENT_TYPE)?.decode_as().map_err(refused)?;
         let same = digest.as_bytes().ct_eq(content);
-        let same_kind = kind == self.content_type || [DATA, CMS_DATA].contains(&kind);
-        if !bool::from(same) || !same_kind {
+        if !bool::from(same) || kind != self.content_type {
             return Err(EnvelopeError::Refused);
         }
         let mut stream = key.prehash_stream(SignerId::STANDARD);
@@ -307,7 +335,11 @@ fn part<T: for<'d> Decode<'d>>(
     walk: &mut Walk<'_>,
     what: &'static str,
 ) -> Result<T, EnvelopeError> {
-    T::from_der(&walk.small()?).map_err(|_| EnvelopeError::Part(what))
+    decoded(&walk.small()?, what)
+}
+
+fn decoded<T: for<'d> Decode<'d>>(bytes: &[u8], what: &'static str) -> Result<T, EnvelopeError> {
+    T::from_der(bytes).map_err(|_| EnvelopeError::Part(what))
 }
 
 fn parts<T: for<'d> Decode<'d>>(

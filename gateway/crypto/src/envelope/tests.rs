@@ -133,12 +133,10 @@ fn every_changed_byte_is_refused() {
             if (kind, cipher) == (Kind::Enveloped, Cipher::Cbc) {
                 continue;
             }
-            // The signers' certificates may be read as BER otherwise than they are written, and
-            // what nobody reads may change; the content never.
-            if let Ok(content) = read {
-                assert_eq!(content, b"0123456789abcdefghij", "{kind:?} {cipher:?} byte {at}");
-                println!("{kind:?} {at}: {:02x?}", &bytes[at.saturating_sub(4)..at + 4]);
-            }
+            // The standard does not protect the name of the key's encryption: one that is accepted
+            // may stand for another.
+            let named = bytes[..=at].ends_with(&[0x81, 0x1c, 0xcf, 0x55, 0x01, 0x82, 0x2d, 3]);
+            assert!(read.is_err() || named, "{kind:?} {cipher:?} byte {at}");
         }
         for len in 0..bytes.len() {
             assert!(peers.read(&peers.b, &bytes[..len]).is_err(), "{kind:?} cut at {len}");

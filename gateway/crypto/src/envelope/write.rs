@@ -20,7 +20,7 @@ use super::content::{Key, Sealing};
 use super::{Cipher, EnvelopeError, Signing};
 use crate::sm2::SignerId;
 use crate::x509::{Certificate, UnixSeconds};
-use crate::{RandomError, Sm3Stream, random};
+use crate::{RandomError, Sm3Stream, random, sm3};
 
 /// Bytes read from the content at once.
 const CHUNK: usize = 64 << 10;
@@ -56,8 +56,10 @@ pub fn seal(
 ) -> Result<(), EnvelopeError> {
     let len = length(content)?;
     let (key, sealing) = (random()?, Sealing::fresh(cipher)?);
-    let head = [version(), infos(recipients, &key)?].concat();
+    let recipients = infos(recipients, &key)?;
     let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
+    let bound = sm3(&[&recipients[..], &encrypted].concat());
+    let head = [version(), recipients].concat();
     let frames: &[(u8, &[u8], u64)] = &[
         (SEQUENCE, &der(&ENVELOPED)?, 0),
         (context(0), b"", 0),
@@ -66,7 +68,7 @@ pub fn seal(
         (IMPLICIT_OCTETS, b"", 0),
     ];
     ber::nested(out, frames, sealing.sealed_len(len))?;
-    sealing.seal(&key, content, len, out)
+    sealing.seal(&key, &bound, content, len, out)
 }
 
 /// Writes SignedAndEnvelopedData: `content` signed by `signer`, then both sealed for `recipients`.
@@ -80,8 +82,10 @@ pub fn sign_and_seal(
     let (len, digest) = measure(content)?;
     let tail = tail(signer, &digest)?;
     let (key, sealing) = (random()?, Sealing::fresh(cipher)?);
-    let head = [version(), infos(recipients, &key)?, digests()?].concat();
+    let recipients = infos(recipients, &key)?;
     let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
+    let bound = sm3(&[&recipients[..], &encrypted].concat());
+    let head = [version(), recipients, digests()?].concat();
     let frames: &[(u8, &[u8], u64)] = &[
         (SEQUENCE, &der(&SIGNED_AND_ENVELOPED)?, 0),
         (context(0), b"", 0),
@@ -90,7 +94,7 @@ pub fn sign_and_seal(
         (IMPLICIT_OCTETS, b"", 0),
     ];
     ber::nested(out, frames, sealing.sealed_len(len))?;
-    sealing.seal(&key, content, len, out)?;
+    sealing.seal(&key, &bound, content, len, out)?;
     Ok(out.write_all(&tail)?)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Checked on the way: validity at the given time, names, signatures, CA flag, path length, key
 //! usage, revocation, and that no critical extension is unknown. Name constraints and policies are
-//! not understood, so a certificate that makes them critical is refused.
+//! not understood, so a certificate that makes them critical is refused. A holder's certificate
+//! must name its key usage: in a double certificate it is what tells the two apart.
 
 use std::cell::Cell;
 
@@ -172,7 +173,8 @@ impl<'a> Search<'a, '_> {
         let Some(basic) = issuer.extensions.basic.as_ref().filter(|basic| basic.ca) else {
             return blame(issuer, ChainReason::NotCa);
         };
-        if !usage.is_some_and(|usage| usage.key_cert_sign()) {
+        // Many roots name no usage, which restricts nothing.
+        if usage.is_some_and(|usage| !usage.key_cert_sign()) {
             return blame(issuer, ChainReason::KeyUsage);
         }
         let allowed = basic.path_len_constraint.map(usize::from);
@@ -196,7 +198,8 @@ impl<'a> Search<'a, '_> {
             Revocation::WhereKnown(lists) => (lists, false),
             Revocation::Required(lists) => (lists, true),
         };
-        let may_list = issuer.extensions.usage.is_some_and(|usage| usage.crl_sign());
+        let usage = issuer.extensions.usage;
+        let may_list = usage.is_none_or(|usage| usage.crl_sign());
         let of_issuer = || lists.iter().filter(|crl| crl.issuer() == issuer.subject());
         let mut newest: Option<&Crl> = None;
         for crl in of_issuer().filter(|crl| may_list && crl.current(self.trust.at)) {

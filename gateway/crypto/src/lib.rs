@@ -55,20 +55,20 @@ impl Sm3Stream {
 }
 
 /// A secret that turns personal keys into digests that cannot be guessed (HMAC-SM3, RFC 2104 over
-/// GB/T 32905).
+/// GB/T 32905). Erased on drop; never shown.
 #[derive(Clone)]
-pub struct DigestKey([u8; 32]);
+pub struct DigestKey(Zeroizing<[u8; 32]>);
 
 impl DigestKey {
     /// Wraps 32 secret bytes.
     pub fn new(secret: [u8; 32]) -> Self {
-        Self(secret)
+        Self(Zeroizing::new(secret))
     }
 
     /// The keyed digest of `bytes`.
     pub fn digest(&self, bytes: &[u8]) -> Sm3Digest {
         // The block-size version of new never fails: any key length is allowed.
-        let Ok(mut mac) = SimpleHmac::<Sm3>::new_from_slice(&self.0) else {
+        let Ok(mut mac) = SimpleHmac::<Sm3>::new_from_slice(self.0.as_slice()) else {
             unreachable!("HMAC takes keys of any length")
         };
         mac.update(bytes);

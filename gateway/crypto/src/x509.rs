@@ -26,6 +26,7 @@ use x509_cert::ext::pkix::{
 use x509_cert::time::Time;
 
 pub use x509_cert::name::Name;
+pub use x509_cert::serial_number::SerialNumber;
 
 use crate::keystore::{KeyStoreError, Signer};
 use crate::oid::{EC_PUBLIC_KEY, SM2_CURVE, SM2_WITH_SM3};
@@ -177,6 +178,11 @@ impl Certificate {
         let bytes = self.inner.serial_number().as_bytes();
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         bytes.get(zeros..).unwrap_or(bytes)
+    }
+
+    /// The number as structures refer to it, together with [`Self::issuer`].
+    pub fn serial_number(&self) -> &SerialNumber {
+        self.inner.serial_number()
     }
 
     /// The number in hex, as people compare it.

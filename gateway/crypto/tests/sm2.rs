@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use xinqiao_crypto::DecryptError;
+use xinqiao_crypto::sm2::encryption::convert;
 use xinqiao_crypto::sm2::{
     CiphertextFormat, InvalidSignature, Prehash, PrivateKey, PublicKey, SealError, Signature,
     SignerId,
@@ -113,6 +114,10 @@ fn sealed_opens_in_every_format_and_only_with_its_key() {
             let sealed = ours.public_key().seal_as(format, &plaintext).unwrap();
             assert_eq!(*ours.open_as(format, &sealed).unwrap(), plaintext);
             assert_eq!(other.open_as(format, &sealed).err(), Some(DecryptError));
+            for to in FORMATS {
+                let converted = convert(&sealed, format, to).unwrap();
+                assert_eq!(*ours.open_as(to, &converted).unwrap(), plaintext);
+            }
         }
     }
     assert_eq!(ours.public_key().seal(b""), Err(SealError::Empty));

@@ -71,6 +71,8 @@ impl KeyStore for FileKeyStore {
 pub struct KeyFolder<'a> {
     folder: &'a Path,
     passphrase: &'a [u8],
+    /// Fewer in tests, which make many keys.
+    iterations: u32,
 }
 
 impl<'a> KeyFolder<'a> {
@@ -81,7 +83,7 @@ impl<'a> KeyFolder<'a> {
             .mode(0o700)
             .create(folder)
             .map_err(|error| failed(folder, error))?;
-        Ok(Self { folder, passphrase })
+        Ok(Self { folder, passphrase, iterations: pkcs8::ITERATIONS })
     }
 
     /// Makes the next generation of a key: the first, or a rotation. It comes into use when its
@@ -104,7 +106,7 @@ impl<'a> KeyFolder<'a> {
             .max();
         let id = KeyId::new(name, usage, newest.unwrap_or(0) + 1)
             .map_err(|_| KeyStoreError::FileName(name.to_owned()))?;
-        let der = pkcs8::encrypt(key, self.passphrase)?;
+        let der = pkcs8::encrypt_with(key, self.passphrase, self.iterations)?;
         let text = pem::encode(pkcs8::ENCRYPTED_LABEL, &der);
         let path = path(self.folder, &id, KEY);
         match publish(&path, text.as_bytes(), Existing::Keep) {
@@ -265,6 +267,10 @@ mod tests {
         tempfile::tempdir().unwrap()
     }
 
+    fn manage<'a>(folder: &'a Path, passphrase: &'a [u8]) -> Result<KeyFolder<'a>, KeyStoreError> {
+        Ok(KeyFolder { iterations: 10, ..KeyFolder::new(folder, passphrase)? })
+    }
+
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
@@ -273,7 +279,7 @@ mod tests {
     fn keys_are_made_kept_and_used() {
         let root = folder();
         let place = root.path().join("keys");
-        let folder = KeyFolder::new(&place, PASSPHRASE).unwrap();
+        let folder = manage(&place, PASSPHRASE).unwrap();
         let sign = folder.generate("gateway", KeyUse::Sign).unwrap();
         let encrypt = folder.generate("gateway", KeyUse::Encrypt).unwrap();
         assert_eq!(sign.to_string(), "gateway.sign.0001");
@@ -306,7 +312,7 @@ mod tests {
     #[test]
     fn a_rotated_key_waits_for_its_certificate() {
         let root = folder();
-        let folder = KeyFolder::new(root.path(), PASSPHRASE).unwrap();
+        let folder = manage(root.path(), PASSPHRASE).unwrap();
         let keys = [(); 2].map(|()| PrivateKey::generate().unwrap());
         let current = || {
             let store = FileKeyStore::open(root.path(), PASSPHRASE).unwrap();
@@ -331,7 +337,7 @@ mod tests {
     #[test]
     fn certificates_must_fit_their_keys() {
         let root = folder();
-        let folder = KeyFolder::new(root.path(), PASSPHRASE).unwrap();
+        let folder = manage(root.path(), PASSPHRASE).unwrap();
         let key = PrivateKey::generate().unwrap();
         let id = folder.add("gateway", KeyUse::Sign, &key).unwrap();
         let ca_key = PrivateKey::generate().unwrap();
@@ -352,7 +358,7 @@ mod tests {
     #[test]
     fn folders_that_are_not_right_do_not_open() {
         let root = folder();
-        let folder = KeyFolder::new(root.path(), PASSPHRASE).unwrap();
+        let folder = manage(root.path(), PASSPHRASE).unwrap();
         let id = folder.generate("gateway", KeyUse::Sign).unwrap();
         let key = path(root.path(), &id, KEY);
         let open = || FileKeyStore::open(root.path(), PASSPHRASE).err();
@@ -361,7 +367,7 @@ mod tests {
             FileKeyStore::open(root.path(), b"wrong").err(),
             Some(KeyStoreError::KeyFile { error: KeyFileError::Passphrase, .. })
         ));
-        let mistyped = KeyFolder::new(root.path(), b"wrong").unwrap();
+        let mistyped = manage(root.path(), b"wrong").unwrap();
         assert!(mistyped.generate("gateway", KeyUse::Sign).is_err());
 
         fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();

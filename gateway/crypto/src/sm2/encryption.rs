@@ -48,6 +48,16 @@ struct DerCiphertext<'a> {
     cipher: &'a OctetStringRef,
 }
 
+/// Writes a ciphertext in another format, as a device or peer wants it, without opening it.
+pub fn convert(
+    ciphertext: &[u8],
+    from: CiphertextFormat,
+    to: CiphertextFormat,
+) -> Result<Vec<u8>, DecryptError> {
+    let parts = Parts::read(from, ciphertext).ok_or(DecryptError)?;
+    parts.write(to).map_err(|_| DecryptError)
+}
+
 impl PublicKey {
     /// Encrypts 1..65,536 bytes to the holder of the private key, as DER.
     pub fn seal(&self, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {

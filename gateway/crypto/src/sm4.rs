@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use crate::{RandomError, random};
 
 /// The block cipher behind every mode of this crate.
-pub(crate) type Cipher = ::sm4::Sm4;
+pub(crate) type Cipher = xinqiao_kernels::Sm4;
 
 /// A 16-byte SM4 key. Erased on drop; never shown.
 #[derive(Clone)]

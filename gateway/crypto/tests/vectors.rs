@@ -116,16 +116,18 @@ fn rustcrypto_cases() {
     }
 }
 
-/// The PEM of the same file of OpenSSL.
+/// The key of the same file of OpenSSL, as it stands there in PEM.
 #[test]
 fn openssl_key_file() {
-    let file = "-----BEGIN PRIVATE KEY-----\n\
-        MIGHAgEAMBMGByqGSM49AgEGCCqBHM9VAYItBG0wawIBAQQg0JFWczAXva2An9m7\n\
-        2MaT9gIwWTFptvlKrxyO4TjMmbWhRANCAAQ5OirZ4n5DrKqrhaGdO4VZHhRAYVcX\n\
-        Wt3Te/d/8Mr57Tf886i09VwDhSMmH8pmNq/mp6+ioUgqYG9cs6GLLioe\n\
-        -----END PRIVATE KEY-----\n";
-    let read = pkcs8::read_plain(file.as_bytes()).unwrap();
+    let file = bytes(
+        "308187020100301306072a8648ce3d020106082a811ccf5501822d046d306b0201010420d09156733017\
+         bdad809fd9bbd8c693f60230593169b6f94aaf1c8ee138cc99b5a14403420004393a2ad9e27e43acaaab\
+         85a19d3b85591e14406157175addd37bf77ff0caf9ed37fcf3a8b4f55c038523261fca6636afe6a7afa2\
+         a1482a606f5cb3a18b2e2a1e",
+    );
+    let read = pkcs8::read_plain(&file).unwrap();
     assert_eq!(read.to_bytes(), openssl_key().to_bytes());
+    assert_eq!(*pkcs8::encode_plain(&read), file);
 }
 
 /// Project Wycheproof, sm4_gcm_test.json: valid ones seal to the same bytes and open; invalid

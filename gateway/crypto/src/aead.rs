@@ -4,11 +4,10 @@
 //! of a [`NonceSequence`] once, cannot be copied, and sealing takes it away.
 
 use aes_gcm::aead::AeadInOut as _;
-use aes_gcm::{AesGcm, KeyInit as _};
-use cipher::consts::U12;
+use aes_gcm::KeyInit as _;
 use zeroize::Zeroizing;
 
-use crate::sm4::{Cipher, Sm4Key};
+use crate::sm4::Sm4Key;
 use crate::{DecryptError, RandomError, random};
 
 /// Length of the tag at the end of what [`Sm4Gcm::seal`] gives.
@@ -79,12 +78,12 @@ pub struct TooLong;
 
 /// A key ready for use: the key schedule is done once.
 #[derive(Clone)]
-pub struct Sm4Gcm(AesGcm<Cipher, U12>);
+pub struct Sm4Gcm(xinqiao_kernels::Sm4Gcm);
 
 impl Sm4Gcm {
     /// Expands the key.
     pub fn new(key: &Sm4Key) -> Self {
-        Self(AesGcm::new(key.as_bytes().into()))
+        Self(xinqiao_kernels::Sm4Gcm::new(key.as_bytes().into()))
     }
 
     /// Encrypts `plaintext` and binds `associated` data: ciphertext ‖ tag.

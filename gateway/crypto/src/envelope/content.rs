@@ -2,31 +2,25 @@
 
 use std::io::{Read, Write};
 
-use aes_gcm::Tag;
-use aes_gcm::aead::{AeadInOut, KeyInit};
-use cbc::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use der::asn1::{Any, OctetString};
 use der::{Decode as _, Encode as _};
 use spki::AlgorithmIdentifierOwned;
 use xinqiao_core::spi::ReadSeek;
-use xinqiao_kernels::Sm4Gcm as Gcm;
 use zeroize::Zeroizing;
 
 use super::asn1::{ChunkedGcm, SM4_CBC, SM4_GCM, with_parameters};
 use super::ber::Extent;
 use super::{Cipher, EnvelopeError};
 use crate::{Sm3Digest, random};
-use crate::sm4::Cipher as Sm4;
+use crate::aead::{Nonce, Sm4Gcm, TAG_LENGTH};
+use crate::cbc::{CbcDecryptor, CbcEncryptor};
+use crate::sm4::Sm4Key;
 
 
 const BLOCK: usize = 16;
-const TAG: u64 = 16;
 /// Plaintext of a whole chunk in what this module writes, and the most it accepts.
 const CHUNK: u32 = 64 << 10;
 const MOST_CHUNK: u32 = 1 << 20;
-
-/// A content key, used for one content only.
-pub(super) type Key = Zeroizing<[u8; 16]>;
 
 /// How one content is encrypted: algorithm and its fresh parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,21 +84,21 @@ impl Sealing {
     pub(super) fn sealed_len(&self, plain: u64) -> u64 {
         match self {
             Self::Cbc { .. } => plain - plain % BLOCK as u64 + BLOCK as u64,
-            Self::Gcm { chunk, .. } => plain + plain.div_ceil(u64::from(*chunk)).max(1) * TAG,
+            Self::Gcm { chunk, .. } => plain + plain.div_ceil(u64::from(*chunk)).max(1) * TAG_LENGTH as u64,
         }
     }
 
     /// Encrypts all of `content`, `len` bytes of it. In GCM `head` is authenticated along.
     pub(super) fn seal(
         &self,
-        key: &Key,
+        key: &Sm4Key,
         head: &Sm3Digest,
         content: &mut dyn Read,
         len: u64,
         out: &mut dyn Write,
     ) -> Result<(), EnvelopeError> {
         match self {
-            Self::Cbc { iv } => seal_cbc(key, iv, content, len, out),
+            Self::Cbc { iv } => seal_cbc(key, iv, &mut content.take(len), out),
             Self::Gcm { prefix, chunk } => {
                 Chunks::new(key, *prefix, *chunk, head).seal(content, len, out)
             },
@@ -115,7 +109,7 @@ impl Sealing {
     /// is not verified; in GCM each chunk is, but only the end tells that no chunk is missing.
     pub(super) fn open(
         &self,
-        key: &Key,
+        key: &Sm4Key,
         head: &Sm3Digest,
         input: &mut dyn ReadSeek,
         sealed: &Extent,
@@ -131,79 +125,49 @@ impl Sealing {
 }
 
 fn seal_cbc(
-    key: &Key,
+    key: &Sm4Key,
     iv: &[u8; 16],
     content: &mut dyn Read,
-    len: u64,
     out: &mut dyn Write,
 ) -> Result<(), EnvelopeError> {
-    let mut mode = cbc::Encryptor::<Sm4>::new((&**key).into(), iv.into());
-    let mut chunk = Zeroizing::new(vec![0; CHUNK as usize + BLOCK]);
-    let mut left = len;
+    let mut mode = CbcEncryptor::new(key, iv);
+    let mut chunk = Zeroizing::new(vec![0; CHUNK as usize]);
+    let mut sealed = Vec::with_capacity(chunk.len() + BLOCK);
     loop {
-        let n = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK as usize);
-        content.read_exact(chunk.get_mut(..n).unwrap_or_default())?;
-        left -= n as u64;
-        let last = left == 0;
-        let padded = if last { n - n % BLOCK + BLOCK } else { n };
-        let pad = u8::try_from(padded - n).unwrap_or_default();
-        chunk.get_mut(n..padded).unwrap_or_default().fill(pad);
-        let bytes = chunk.get_mut(..padded).unwrap_or_default();
-        let (blocks, _) = bytes.as_chunks_mut::<BLOCK>();
-        mode.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
-        out.write_all(chunk.get(..padded).unwrap_or_default())?;
-        if last {
-            return Ok(());
+        let n = content.read(&mut chunk)?;
+        if n == 0 {
+            mode.finish(&mut sealed);
+            return Ok(out.write_all(&sealed)?);
         }
+        mode.update(chunk.get(..n).unwrap_or_default(), &mut sealed);
+        out.write_all(&sealed)?;
+        sealed.clear();
     }
 }
 
 fn open_cbc(
-    key: &Key,
+    key: &Sm4Key,
     iv: &[u8; 16],
     input: &mut dyn ReadSeek,
     sealed: &Extent,
     each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
 ) -> Result<(), EnvelopeError> {
-    let len = sealed.len();
-    if len == 0 || len % BLOCK as u64 != 0 {
-        return Err(EnvelopeError::Refused);
-    }
-    let mut mode = cbc::Decryptor::<Sm4>::new((&**key).into(), iv.into());
-    let mut held = Zeroizing::new(Vec::with_capacity(CHUNK as usize + 2 * BLOCK));
-    let mut left = len;
+    let mut mode = CbcDecryptor::new(key, iv);
+    let mut plain = Zeroizing::new(Vec::with_capacity(CHUNK as usize + BLOCK));
     sealed.read(input, |part| {
-        held.extend_from_slice(part);
-        left -= part.len() as u64;
-        let whole = held.len() - held.len() % BLOCK;
-        let (blocks, _) = held.get_mut(..whole).unwrap_or_default().as_chunks_mut::<BLOCK>();
-        mode.decrypt_blocks(Array::cast_slice_from_core_mut(blocks));
-        let mut give = whole;
-        if left == 0 {
-            give = unpadded(held.get(..whole).unwrap_or_default())?;
-        }
-        each(held.get(..give).unwrap_or_default())?;
-        held.drain(..whole);
+        mode.update(part, &mut plain);
+        each(&plain)?;
+        plain.clear();
         Ok(())
-    })
-}
-
-/// Length without the PKCS#7 padding. Not in constant time: the answer is the same for every
-/// failure, and whether an envelope is accepted is decided by its signature.
-fn unpadded(bytes: &[u8]) -> Result<usize, EnvelopeError> {
-    let pad = bytes.last().copied().unwrap_or_default();
-    let keep = bytes.len().checked_sub(usize::from(pad)).ok_or(EnvelopeError::Refused)?;
-    let padding = bytes.get(keep..).unwrap_or_default();
-    if pad == 0 || usize::from(pad) > BLOCK || padding.iter().any(|byte| *byte != pad) {
-        return Err(EnvelopeError::Refused);
-    }
-    Ok(keep)
+    })?;
+    mode.finish(&mut plain).map_err(|_| EnvelopeError::Refused)?;
+    each(&plain)
 }
 
 /// Content in chunks, each encrypted and authenticated for itself and for its place (STREAM, Hoang
 /// et al. 2015).
 struct Chunks<'a> {
-    cipher: Gcm,
+    cipher: Sm4Gcm,
     prefix: [u8; 7],
     size: usize,
     head: &'a Sm3Digest,
@@ -211,18 +175,18 @@ struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    fn new(key: &Key, prefix: [u8; 7], size: u32, head: &'a Sm3Digest) -> Self {
-        Self { cipher: Gcm::new((&**key).into()), prefix, size: size as usize, head, number: 0 }
+    fn new(key: &Sm4Key, prefix: [u8; 7], size: u32, head: &'a Sm3Digest) -> Self {
+        Self { cipher: Sm4Gcm::new(key), prefix, size: size as usize, head, number: 0 }
     }
 
     /// The next nonce: prefix, number, whether it is of the last chunk.
-    fn nonce(&mut self, last: bool) -> Result<[u8; 12], EnvelopeError> {
+    fn nonce(&mut self, last: bool) -> Result<Nonce, EnvelopeError> {
         let mut nonce = [0; 12];
         let number = self.number.to_be_bytes();
         let parts = self.prefix.into_iter().chain(number).chain([u8::from(last)]);
         nonce.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
         self.number = self.number.checked_add(1).ok_or(EnvelopeError::Part("内容,过长"))?;
-        Ok(nonce)
+        Ok(Nonce::from_protocol(nonce))
     }
 
     fn seal(
@@ -241,7 +205,7 @@ impl<'a> Chunks<'a> {
             let nonce = self.nonce(left == 0)?;
             let tag = self
                 .cipher
-                .encrypt_inout_detached((&nonce).into(), self.head, part.into())
+                .seal_in_place(nonce, self.head, part)
                 .map_err(|_| EnvelopeError::Refused)?;
             out.write_all(chunk.get(..n).unwrap_or_default())?;
             out.write_all(&tag)?;
@@ -257,10 +221,10 @@ impl<'a> Chunks<'a> {
         sealed: &Extent,
         each: &mut dyn FnMut(&[u8]) -> Result<(), EnvelopeError>,
     ) -> Result<(), EnvelopeError> {
-        let whole = self.size + BLOCK;
+        let whole = self.size + TAG_LENGTH;
         let mut held = Zeroizing::new(Vec::with_capacity(2 * whole));
         let mut left = sealed.len();
-        if left < TAG {
+        if left < TAG_LENGTH as u64 {
             return Err(EnvelopeError::Refused);
         }
         sealed.read(input, |part| {
@@ -276,12 +240,11 @@ impl<'a> Chunks<'a> {
     }
 
     fn open_one<'b>(&mut self, bytes: &'b mut [u8], last: bool) -> Result<&'b [u8], EnvelopeError> {
-        let at = bytes.len().checked_sub(BLOCK).ok_or(EnvelopeError::Refused)?;
-        let (text, tag) = bytes.split_at_mut(at);
-        let tag = Tag::try_from(&*tag).map_err(|_| EnvelopeError::Refused)?;
         let nonce = self.nonce(last)?;
+        let (text, tag) =
+            bytes.split_last_chunk_mut::<TAG_LENGTH>().ok_or(EnvelopeError::Refused)?;
         self.cipher
-            .decrypt_inout_detached((&nonce).into(), self.head, (&mut *text).into(), &tag)
+            .open_in_place(nonce.as_bytes(), self.head, text, tag)
             .map_err(|_| EnvelopeError::Refused)?;
         Ok(text)
     }

@@ -15,12 +15,13 @@ use super::asn1::{
     SM2_ENCRYPT_GMSSL, SM2_SIGN, SM2_WITH_SM3, SM3, SignerInfo,
 };
 use super::ber::{Extent, OCTETS, SEQUENCE, SET, Walk, context};
-use super::content::{Key, Sealing};
+use super::content::Sealing;
 use super::write::{IMPLICIT_OCTETS, id_of};
 use super::{Cipher, EnvelopeError, Kind, OpenKey};
 use crate::keystore::KeyStoreError;
 use crate::sm2::{Prehash, PrehashStream, PublicKey, Signature, SignerId};
 use crate::x509::chain::{self, Purpose, Trust};
+use crate::sm4::Sm4Key;
 use crate::x509::Certificate;
 use crate::{Sm3Digest, Sm3Stream};
 
@@ -51,7 +52,7 @@ pub struct Opener<'a> {
 }
 
 /// A content key taken out of an envelope; of no use with another one.
-pub struct Opened(Key);
+pub struct Opened(Sm4Key);
 
 /// An envelope whose every signature was found right.
 #[derive(Debug)]
@@ -152,8 +153,7 @@ impl Envelope {
             KeyStoreError::Decrypt(_) => EnvelopeError::Refused,
             other => EnvelopeError::Key(other),
         })?;
-        let key = key.as_slice().try_into().map_err(|_| EnvelopeError::Refused)?;
-        Ok(Opened(Key::new(key)))
+        Sm4Key::from_slice(&key).map(Opened).ok_or(EnvelopeError::Refused)
     }
 
     /// Verifies every signature over the content, and every signer's certificate up to an anchor of

@@ -16,11 +16,12 @@ use super::asn1::{
     SignerInfo, algorithm,
 };
 use super::ber::{self, OCTETS, SEQUENCE, SET, context};
-use super::content::{Key, Sealing};
+use super::content::Sealing;
 use super::{Cipher, EnvelopeError, Signing};
 use crate::sm2::SignerId;
+use crate::sm4::Sm4Key;
 use crate::x509::{Certificate, UnixSeconds};
-use crate::{RandomError, Sm3Stream, random, sm3};
+use crate::{RandomError, Sm3Stream, sm3};
 
 /// Bytes read from the content at once.
 const CHUNK: usize = 64 << 10;
@@ -55,7 +56,7 @@ pub fn seal(
     out: &mut dyn Write,
 ) -> Result<(), EnvelopeError> {
     let len = length(content)?;
-    let (key, sealing) = (random()?, Sealing::fresh(cipher)?);
+    let (key, sealing) = (Sm4Key::generate()?, Sealing::fresh(cipher)?);
     let recipients = infos(recipients, &key)?;
     let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
     let bound = sm3(&[&recipients[..], &encrypted].concat());
@@ -81,7 +82,7 @@ pub fn sign_and_seal(
 ) -> Result<(), EnvelopeError> {
     let (len, digest) = measure(content)?;
     let tail = tail(signer, &digest)?;
-    let (key, sealing) = (random()?, Sealing::fresh(cipher)?);
+    let (key, sealing) = (Sm4Key::generate()?, Sealing::fresh(cipher)?);
     let recipients = infos(recipients, &key)?;
     let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
     let bound = sm3(&[&recipients[..], &encrypted].concat());
@@ -135,7 +136,7 @@ fn digests() -> Result<Vec<u8>, EnvelopeError> {
 }
 
 /// SET OF RecipientInfo.
-fn infos(recipients: &[Certificate], key: &Key) -> Result<Vec<u8>, EnvelopeError> {
+fn infos(recipients: &[Certificate], key: &Sm4Key) -> Result<Vec<u8>, EnvelopeError> {
     if recipients.is_empty() {
         return Err(EnvelopeError::Kind("没有收件人"));
     }
@@ -144,7 +145,7 @@ fn infos(recipients: &[Certificate], key: &Key) -> Result<Vec<u8>, EnvelopeError
         if !certificate.may_encrypt() {
             return Err(EnvelopeError::NotForSealing);
         }
-        let key = certificate.public_key().seal(&key[..]).map_err(|_| RandomError)?;
+        let key = certificate.public_key().seal(key.as_bytes()).map_err(|_| RandomError)?;
         let info = RecipientInfo {
             version: 1,
             certificate: id_of(certificate)?,

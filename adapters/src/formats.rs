@@ -8,6 +8,8 @@ mod guard;
 mod header;
 mod json;
 mod sniff;
+#[cfg(test)]
+mod testing;
 mod text;
 mod workbook;
 #[cfg(test)]
@@ -30,39 +32,14 @@ pub fn find(kind: FormatKind) -> Option<&'static dyn Format> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-    use std::ops::ControlFlow;
-
     use proptest::prelude::*;
-    use xinqiao_core::model::{Columns, Finding, FormatSpec, Place, Row};
-    use xinqiao_core::spi::{DecodeError, Limits, RowSink};
+    use xinqiao_core::model::FormatSpec;
+    use xinqiao_core::spi::DecodeError;
 
     use super::*;
 
-    #[derive(Default)]
-    struct Seen(Vec<String>);
-
-    impl RowSink for Seen {
-        fn row(&mut self, columns: &Columns, row: &Row) -> ControlFlow<()> {
-            let cells: Vec<String> = (0u16..)
-                .zip(columns.names())
-                .map(|(ix, name)| format!("{name}={}", row.get(ix).text))
-                .collect();
-            self.0.push(format!("{}:{}", row.place.row, cells.join("|")));
-            ControlFlow::Continue(())
-        }
-        fn bad_row(&mut self, place: &Place, finding: Finding) -> ControlFlow<()> {
-            self.0.push(format!("{}!{}", place.row, finding.rule));
-            ControlFlow::Continue(())
-        }
-    }
-
     fn decode(kind: FormatKind, bytes: &[u8]) -> (Vec<String>, Result<(), DecodeError>) {
-        let mut seen = Seen::default();
-        let mut input = Cursor::new(bytes.to_vec());
-        let spec = FormatSpec::new(kind);
-        let end = find(kind).unwrap().decode(&spec, &mut input, &Limits::default(), &mut seen);
-        (seen.0, end)
+        testing::decode(&FormatSpec::new(kind), bytes)
     }
 
     const CSV: &str = "填表说明\r\n名称 ,文号,日期\r\n\r\n甲,\"一\r\n二\",=\"001\"\r\n乙,1,2,3\r\n名称 ,文号,日期\r\n丙,3,4";
@@ -76,7 +53,11 @@ mod tests {
         end.unwrap();
         assert_eq!(
             rows,
-            ["4:名称=甲|文号=一\n二|日期=001", "6!row.malformed", "8:名称=丙|文号=3|日期=4"]
+            [
+                "第4行第1列|名称=甲|文号=一\n二|日期=001",
+                "6!row.malformed",
+                "第8行第1列|名称=丙|文号=3|日期=4"
+            ]
         );
     }
 
@@ -84,20 +65,23 @@ mod tests {
     fn trees_become_paths() {
         let (rows, end) = decode(FormatKind::Xml, XML.as_bytes());
         end.unwrap();
-        assert_eq!(rows, ["1:@id=1|a=x & y|b=|c/d=1|c/d[2]=2"]);
+        assert_eq!(rows, ["第1条 @id|@id=1|a=x & y|b|c/d=1|c/d[2]=2"]);
         let (rows, end) = decode(FormatKind::Json, JSON.as_bytes());
         end.unwrap();
-        assert_eq!(rows, ["1:a=18.50|b=|c/d=x;y|e[1]/f=1", "2:a=2|b=|c/d=|e[1]/f="]);
+        assert_eq!(
+            rows,
+            ["第1条 a|a=18.50:Number|b|c/d=x;y|e[1]/f=1:Number", "第2条 a|a=2:Number|b|c/d|e[1]/f"]
+        );
     }
 
     #[test]
     fn a_broken_array_gives_the_rows_before_it_and_a_broken_line_only_itself() {
         let (rows, end) = decode(FormatKind::Json, br#"[{"a":1},{"a":"#);
-        assert_eq!(rows, ["1:a=1"]);
+        assert_eq!(rows, ["第1条 a|a=1:Number"]);
         assert!(matches!(end, Err(DecodeError::Malformed { .. })));
         let (rows, end) = decode(FormatKind::Ndjson, b"{\"a\":1}\n{\"a\n{\"a\":3}");
         end.unwrap();
-        assert_eq!(rows, ["1:a=1", "2!row.malformed", "3:a=3"]);
+        assert_eq!(rows, ["第1条 a|a=1:Number", "2!row.malformed", "第3条 a|a=3:Number"]);
     }
 
     #[test]

@@ -275,7 +275,7 @@ fn old_workbooks_that_lie_are_refused_or_seen_through() {
     assert!(matches!(end_of(&xls(&[], &corner)), DecodeError::Limit { .. }));
     let password = record(0x002f, &words(&[0, 1, 2]));
     assert!(matches!(end_of(&xls(&password, &heading)), DecodeError::Forbidden(_)));
-    // One text of 60,000 characters named by 4,000 cells.
+    // One text of 4,000 characters named by 40,000 cells.
     let shared = [words(&[1, 0, 1, 0]), words(&[4_000]), vec![0], vec![b'x'; 4_000]].concat();
     let cells: Vec<u8> =
         (0..40_000u16).flat_map(|row| record(0x00fd, &words(&[row, 0, 0, 0, 0]))).collect();

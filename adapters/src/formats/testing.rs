@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::ops::ControlFlow;
 
+use xinqiao_core::catalogue::rules;
 use xinqiao_core::model::{CellKind, Columns, Finding, FormatSpec, Place, Row};
 use xinqiao_core::spi::{DecodeError, Limits, RowSink};
 
@@ -68,6 +69,8 @@ impl RowSink for Sink {
     }
 
     fn bad_row(&mut self, place: &Place, finding: Finding) -> ControlFlow<()> {
+        let rule = rules::find(&finding.rule).expect("a rule of the registry");
+        assert_eq!((finding.severity, finding.dimension), (rule.severity, rule.dimension));
         self.take(place, format!("{}!{}", place.row, finding.rule))
     }
 }

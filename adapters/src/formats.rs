@@ -34,7 +34,7 @@ pub fn find(kind: FormatKind) -> Option<&'static dyn Format> {
 mod tests {
     use proptest::prelude::*;
     use xinqiao_core::model::FormatSpec;
-    use xinqiao_core::spi::DecodeError;
+    use xinqiao_core::spi::{DecodeError, Limits};
 
     use super::*;
 
@@ -59,6 +59,47 @@ mod tests {
                 "第8行第1列|名称=丙|文号=3|日期=4"
             ]
         );
+    }
+
+    #[test]
+    fn a_quote_left_open_is_told_at_its_line_and_the_rows_before_it_are_given() {
+        let long = format!("名称,文号,日期\n{}乙,\"二,3\n丙,3,4\n", "甲,1,2\n".repeat(100));
+        for (text, rows, at) in [
+            ("名称,文号,日期\n甲,1,2\n\n乙,\"二,3\n丙,3,4\n", 1, 4),
+            ("名称,文号,日期\r\n甲,1,2\r\n\"乙\r\n公司\",2,\"二\"\"", 1, 4),
+            ("名称,文号,日期\n甲,1,2\n乙,2,\"", 1, 3),
+            ("名称,\"文号,日期\n甲,1,2\n", 0, 1),
+            ("\"", 0, 1),
+            (&long, 100, 102),
+        ] {
+            for (kind, text) in
+                [(FormatKind::Csv, text.to_owned()), (FormatKind::Tsv, text.replace(',', "\t"))]
+            {
+                let (given, end) = decode(kind, text.as_bytes());
+                assert_eq!(given.len(), rows, "{text:?}");
+                let end = end.unwrap_err();
+                assert!(
+                    matches!(end, DecodeError::Malformed { line, .. } if line == at),
+                    "{text:?}: {end:?}"
+                );
+                assert!(end.to_string().contains("请补上结束的引号"), "{end}");
+            }
+        }
+        for closed in ["甲,1,\"2\"", "甲,1,\"2\n\"", "甲,1,\"\"\n\n", "甲,1,2\"", "甲,1,\"2\" \n"]
+        {
+            let (given, end) = decode(FormatKind::Csv, format!("a,b,c\n{closed}").as_bytes());
+            assert_eq!((given.len(), end.is_ok()), (1, true), "{closed:?}");
+        }
+    }
+
+    #[test]
+    fn a_quote_that_swallows_more_than_a_record_may_hold_is_told_at_its_line() {
+        let text = format!("名称,文号,日期\n甲,1,2\n乙,\"二,3\n{}\n", "丙,3,4\n".repeat(100_000));
+        let limits = Limits { cell_bytes: 64, ..Limits::default() };
+        let spec = FormatSpec::new(FormatKind::Csv);
+        let seen = testing::decode_within(&spec, text.as_bytes(), limits, usize::MAX);
+        assert_eq!(seen.told, ["第2行第1列|名称=甲|文号=1|日期=2"]);
+        assert!(matches!(seen.end, Err(DecodeError::Malformed { line: 3, .. })), "{:?}", seen.end);
     }
 
     #[test]

@@ -16,11 +16,18 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Budget {
     left: Rc<Cell<u64>>,
     full: u64,
+    ended: Rc<Cell<bool>>,
 }
 
 impl Budget {
     fn new(full: u64) -> Self {
-        Self { left: Rc::new(Cell::new(full)), full }
+        Self { left: Rc::new(Cell::new(full)), full, ended: Rc::default() }
+    }
+
+    /// Whether the parser has been told that the text is over. One that takes lines is told so
+    /// only if it looks for more after the last line break.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.get()
     }
 
     /// Starts the next record.
@@ -166,6 +173,7 @@ impl Read for TextReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.out_at == self.out.len() {
             if self.ended {
+                self.budget.ended.set(true);
                 return Ok(0);
             }
             self.decode_chunk()?;
@@ -184,12 +192,19 @@ impl Read for TextReader<'_> {
 }
 
 /// Which bound a reader met, carried through a parser inside an [`io::Error`].
-#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Hit {
     #[error("total")]
     Total,
     #[error("record")]
     Record,
+}
+
+impl Hit {
+    /// The bound that stopped a read, if one did.
+    pub(super) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref()).copied()
+    }
 }
 
 fn limit(hit: Hit) -> io::Error {
@@ -198,8 +213,7 @@ fn limit(hit: Hit) -> io::Error {
 
 /// The decoding error an I/O error stands for.
 pub(super) fn io_fault(error: io::Error, limits: &Limits) -> DecodeError {
-    let hit = error.get_ref().and_then(|inner| inner.downcast_ref::<Hit>()).copied();
-    hit.map_or(DecodeError::Io(error), |hit| hit_fault(hit, limits))
+    Hit::of(&error).map_or(DecodeError::Io(error), |hit| hit_fault(hit, limits))
 }
 
 /// The decoding error of a bound.

@@ -11,7 +11,7 @@ use xinqiao_core::model::{CellKind, Columns, Encoding, FormatKind, FormatSpec, R
 use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink};
 
 use super::json::set_cell;
-use super::text::{TextReader, detect, io_fault, record_bytes};
+use super::text::{Hit, TextReader, detect, hit_fault, io_fault, record_bytes};
 
 const MAX_ATTRIBUTES: usize = 1_000;
 
@@ -61,8 +61,8 @@ impl Format for Xml {
                     let again = std::io::Error::other("read");
                     return Err(match std::sync::Arc::try_unwrap(error) {
                         Ok(error) => io_fault(error, limits),
-                        Err(shared) => match shared.get_ref().and_then(|e| e.downcast_ref()) {
-                            Some(hit) => super::text::hit_fault(*hit, limits),
+                        Err(shared) => match Hit::of(&shared) {
+                            Some(hit) => hit_fault(hit, limits),
                             None => DecodeError::Io(again),
                         },
                     });

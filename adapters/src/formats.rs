@@ -126,6 +126,38 @@ mod tests {
     }
 
     #[test]
+    fn xml_is_read_by_its_bytes_whatever_its_prolog_says() {
+        let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            text.encode_utf16().flat_map(bytes).collect()
+        };
+        let mut failed = Vec::new();
+        for named in ["", "UTF-8", "GBK", "gb2312", "GB18030", "UTF-16", "utf-16le", "none"] {
+            let prolog = match named {
+                "" => String::new(),
+                named => format!("<?xml version=\"1.0\" encoding=\"{named}\"?>\r\n"),
+            };
+            let text =
+                format!("{prolog}<DATAS><DATA 县=\"区\"><名称>驻马店䶮</名称></DATA></DATAS>");
+            let marked = format!("\u{feff}{text}");
+            for (how, bytes) in [
+                ("UTF-8", text.clone().into_bytes()),
+                ("UTF-8 with BOM", marked.clone().into_bytes()),
+                ("GB18030", encoding_rs::GB18030.encode(&text).0.into_owned()),
+                ("UTF-16LE", utf16(&text, u16::to_le_bytes)),
+                ("UTF-16BE", utf16(&text, u16::to_be_bytes)),
+                ("UTF-16LE with BOM", utf16(&marked, u16::to_le_bytes)),
+                ("UTF-16BE with BOM", utf16(&marked, u16::to_be_bytes)),
+            ] {
+                let (rows, end) = decode(FormatKind::Xml, &bytes);
+                if end.is_err() || rows != ["第1条 @县|@县=区|名称=驻马店䶮"] {
+                    failed.push(format!("{how} named {named:?}: {rows:?} {end:?}"));
+                }
+            }
+        }
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    #[test]
     fn xml_outside_the_rules_is_refused() {
         for bad in [
             "<!DOCTYPE a><a/>",

@@ -41,8 +41,9 @@ pub(super) fn record_bytes(limits: &Limits) -> u64 {
     (limits.cell_bytes as u64).saturating_mul(16)
 }
 
-/// Decides the encoding: the declared one; for `Auto` by BOM, else by whether every byte of the
-/// input is valid UTF-8 (read once in chunks), else GB18030. GBK is always read as GB18030.
+/// Decides the encoding: the declared one; for `Auto` by BOM, else UTF-16 if the text begins with
+/// an ASCII character of two bytes, else by whether every byte of the input is valid UTF-8 (read
+/// once in chunks), else GB18030. GBK is always read as GB18030.
 pub(super) fn detect(
     declared: Encoding,
     input: &mut dyn ReadSeek,
@@ -50,13 +51,18 @@ pub(super) fn detect(
     input.seek(SeekFrom::Start(0))?;
     let mut head = [0u8; 3];
     let n = fill(input, &mut head)?;
-    let bom = encoding_rs::Encoding::for_bom(head.get(..n).unwrap_or(&[])).map(|(e, _)| e);
+    let head = head.get(..n).unwrap_or(&[]);
+    let shown = encoding_rs::Encoding::for_bom(head).map(|(encoding, _)| encoding).or(match head {
+        [b'\t'..=b'~', 0, ..] => Some(UTF_16LE),
+        [0, b'\t'..=b'~', ..] => Some(UTF_16BE),
+        _ => None,
+    });
     let found = match declared {
         Encoding::Utf8 => UTF_8,
         Encoding::Gb18030 => GB18030,
-        Encoding::Utf16 if bom == Some(UTF_16BE) => UTF_16BE,
+        Encoding::Utf16 if shown == Some(UTF_16BE) => UTF_16BE,
         Encoding::Utf16 => UTF_16LE,
-        Encoding::Auto => match bom {
+        Encoding::Auto => match shown {
             Some(encoding) => encoding,
             None if is_utf8(input)? => UTF_8,
             None => GB18030,
@@ -292,6 +298,10 @@ mod tests {
         assert_eq!(read(Encoding::Auto, &gbk), "处罚䶮𠮷\n");
         assert_eq!(read(Encoding::Auto, "\u{feff}处罚\r\n乙".as_bytes()), "处罚\n乙\n");
         assert_eq!(read(Encoding::Auto, b"\xff\xfe\x04Y\n\x00"), "处\n");
+        for declared in [Encoding::Auto, Encoding::Utf16] {
+            assert_eq!(read(declared, b"a\0\x04Y"), "a处\n");
+            assert_eq!(read(declared, b"\0aY\x04"), "a处\n");
+        }
         assert_eq!(read(Encoding::Gb18030, b"a\xff\xffb"), "a\u{fffd}\u{fffd}b\n");
     }
 

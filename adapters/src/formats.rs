@@ -62,6 +62,24 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_numbered_whatever_ends_a_line() {
+        for end in ["\n", "\r\n", "\r"] {
+            let text = ["名称,文号", "甲,1", "", "\"乙", "丙\",2", "丁,3"].join(end);
+            let (rows, ended) = decode(FormatKind::Csv, text.as_bytes());
+            ended.unwrap();
+            assert_eq!(
+                rows,
+                [
+                    "第2行第1列|名称=甲|文号=1",
+                    "第4行第1列|名称=乙\n丙|文号=2",
+                    "第6行第1列|名称=丁|文号=3"
+                ],
+                "{end:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_quote_left_open_is_told_at_its_line_and_the_rows_before_it_are_given() {
         let long = format!("名称,文号,日期\n{}乙,\"二,3\n丙,3,4\n", "甲,1,2\n".repeat(100));
         for (text, rows, at) in [

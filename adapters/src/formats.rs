@@ -32,6 +32,8 @@ pub fn find(kind: FormatKind) -> Option<&'static dyn Format> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Cursor, Read};
+
     use proptest::prelude::*;
     use xinqiao_core::model::FormatSpec;
     use xinqiao_core::spi::{DecodeError, Limits};
@@ -195,24 +197,113 @@ mod tests {
         ));
     }
 
+    /// Bytes at random, the formats' own signs at random, good texts with damage.
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        const SIGNS: &[&str] = &[
+            "\"",
+            ",",
+            "\t",
+            "\n",
+            "\r\n",
+            "\r",
+            "=\"",
+            "\"\"",
+            "a",
+            "甲",
+            "\u{fffd}",
+            "\u{feff}",
+            "\0",
+            "1e9",
+            " ",
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            "null",
+            "\\u00",
+            "{\"a\":1}\n",
+            "{}\n",
+            "[{\"a\":1},",
+            "<a>",
+            "</a>",
+            "<b/>",
+            "<b c='1'>",
+            "</b>",
+            "<!--",
+            "-->",
+            "<![CDATA[",
+            "]]>",
+            "&amp;",
+            "&#0;",
+            "<?x?>",
+        ];
+        let signs = prop::collection::vec(prop::sample::select(SIGNS), 0..40);
+        let good = prop::sample::select(vec![CSV, XML, JSON]);
+        let at = any::<prop::sample::Index>;
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            signs.prop_map(|signs| signs.concat().into_bytes()),
+            (good, at(), any::<u8>(), at(), any::<bool>()).prop_map(
+                |(good, at, byte, cut, tabs)| {
+                    let good = if tabs { good.replace(',', "\t") } else { good.to_owned() };
+                    let mut bytes = good.into_bytes();
+                    let (at, cut) = (at.index(bytes.len()), cut.index(bytes.len() * 2));
+                    bytes[at] = byte;
+                    bytes.truncate(cut);
+                    bytes
+                }
+            ),
+        ]
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// No panic, nothing beyond the limits, and every row given or refused counts once: in
+        /// order, never more than there are lines, the same up to where the sink has enough.
         #[test]
-        fn no_bytes_make_a_decoder_panic(
-            at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
-            noise in prop::collection::vec(any::<u8>(), 0..200),
+        fn any_bytes_end_within_the_limits_and_every_row_counts_once(
+            kind in prop::sample::select(vec![
+                FormatKind::Csv, FormatKind::Tsv, FormatKind::Json, FormatKind::Ndjson, FormatKind::Xml,
+            ]),
+            bytes in hostile(),
+            small in any::<bool>(),
+            stop in 1usize..4,
         ) {
-            for (kind, good) in [
-                (FormatKind::Csv, CSV), (FormatKind::Xml, XML),
-                (FormatKind::Json, JSON), (FormatKind::Ndjson, JSON),
-            ] {
-                let mut bytes = good.as_bytes().to_vec();
-                let ix = at.index(bytes.len());
-                bytes[ix] = byte;
-                let _ = decode(kind, &bytes);
-                bytes.truncate(cut.index(good.len()));
-                let _ = decode(kind, &bytes);
-                let _ = decode(kind, &noise);
+            let limits = if small {
+                Limits { inflated_bytes: 150, rows: 3, columns: 3, cell_bytes: 6, depth: 3 }
+            } else {
+                Limits::default()
+            };
+            let known_headings = if small { vec!["a".to_owned()] } else { Vec::new() };
+            let spec = FormatSpec { known_headings, ..FormatSpec::new(kind) };
+            let seen = testing::decode_within(&spec, &bytes, limits, usize::MAX);
+            prop_assert!(seen.numbers.is_sorted_by(|one, next| one < next), "{:?}", seen.told);
+            prop_assert!(seen.told.len() as u64 <= limits.rows);
+            let mut text = String::new();
+            let encoding = text::detect(spec.encoding, &mut Cursor::new(&bytes)).unwrap();
+            let mut input = Cursor::new(bytes.as_slice());
+            text::TextReader::new(&mut input, encoding, u64::MAX, u64::MAX / 2)
+                .read_to_string(&mut text)
+                .unwrap();
+            match kind {
+                FormatKind::Csv | FormatKind::Tsv => {
+                    prop_assert!(seen.told.len() < text.lines().count().max(1));
+                }
+                FormatKind::Ndjson if seen.end.is_ok() => {
+                    let lines = text.lines().filter(|line| !line.trim().is_empty());
+                    let bad = lines.filter(|line| {
+                        !matches!(serde_json::from_str(line), Ok(serde_json::Value::Object(_)))
+                    });
+                    let refused = seen.told.iter().filter(|row| row.ends_with("!row.malformed"));
+                    prop_assert_eq!(refused.count(), bad.count());
+                }
+                _ => {}
             }
+            let some = testing::decode_within(&spec, &bytes, limits, stop);
+            prop_assert_eq!(&some.told[..], &seen.told[..stop.min(seen.told.len())]);
+            prop_assert!(some.end.is_ok() == (seen.end.is_ok() || seen.told.len() >= stop));
         }
     }
 }

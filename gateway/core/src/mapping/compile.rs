@@ -239,6 +239,10 @@ impl Compiler<'_, '_> {
         field: &FieldFile,
     ) -> Option<FieldPlan> {
         let from = self.from(target, code, field);
+        let constant = field.r#const.is_some();
+        if constant {
+            self.only_for_sources(code, field);
+        }
         let table = field.code.as_ref().and_then(|name| self.table(target, name));
         let label = &target.code;
         let ops =
@@ -279,7 +283,8 @@ impl Compiler<'_, '_> {
         } else {
             self.program.branch(format!("{label}:检查不通过"))
         };
-        let required = field.required.then(|| self.program.branch(format!("{label}:必填而为空")));
+        let required = (field.required && !constant)
+            .then(|| self.program.branch(format!("{label}:必填而为空")));
         let required_when = field.required_when.as_ref().map(|when| {
             let conditions = when.value.0.iter();
             let when = conditions
@@ -402,16 +407,17 @@ impl Compiler<'_, '_> {
         if !field.date.0.is_empty() && target.kind != FieldKind::Date {
             self.misplaced(code, "date", "只用于日期字段");
         }
+        let mut failed = |what| match field.r#const {
+            // Parsed here and now: no row can fail it.
+            Some(_) => usize::MAX,
+            None => self.program.branch(format!("{}:{what}", target.code)),
+        };
         match target.kind {
             FieldKind::Text { .. } | FieldKind::Code { .. } => Kind::Text,
-            FieldKind::Date => {
-                let failed = self.program.branch(format!("{}:日期有误", target.code));
-                Kind::Date { patterns, failed }
-            }
+            FieldKind::Date => Kind::Date { patterns, failed: failed("日期有误") },
             FieldKind::Amount => {
-                let failed = self.program.branch(format!("{}:金额有误", target.code));
                 let unit = if unit == Some(UnitFile::Yuan) { Unit::Yuan } else { Unit::Wan };
-                Kind::Amount { unit, failed }
+                Kind::Amount { unit, failed: failed("金额有误") }
             }
         }
     }
@@ -436,6 +442,25 @@ impl Compiler<'_, '_> {
         }
         let join = field.join.as_ref().map_or(";", |j| &j.value);
         Some((split.value.chars().collect(), join.to_owned()))
+    }
+
+    /// A constant is taken as it stands: what tells how to read a source would do nothing, and
+    /// `unit: yuan` would be believed.
+    fn only_for_sources(&mut self, code: &At<String>, field: &FieldFile) {
+        for (written, key) in [
+            (!field.r#do.is_empty(), "do"),
+            (field.split.is_some(), "split"),
+            (field.code.is_some(), "code"),
+            (field.default.is_some(), "default"),
+            (field.unit.is_some(), "unit"),
+            (!field.date.0.is_empty(), "date"),
+            (field.keep_placeholder, "keep-placeholder"),
+            (!field.check.0.is_empty(), "check"),
+        ] {
+            if written {
+                self.misplaced(code, key, "对固定值(const)不起作用,请删去");
+            }
+        }
     }
 
     fn misplaced(&mut self, code: &At<String>, key: &str, why: &str) {

@@ -581,3 +581,40 @@ fn constants_are_values_of_their_field() {
     assert_eq!(value("CF_JDRQ"), Some(Value::Date(date!(2020 - 01 - 02))));
     assert_eq!(shown(&draft, "CF_NR_FK").as_deref(), Some("0.200000"));
 }
+
+#[test]
+fn constants_have_no_branch_that_no_row_takes() {
+    let mapping = mapping(
+        "fields:\n  CF_JDRQ: { const: 2020-01-02, required: true }\n  CF_NR_FK: { const: '0.2' }\n  CF_XDR_MC: { from: 名称 }\ntests:\n  - { name: 全, row: { 名称: 某公司 }, expect: { CF_JDRQ: 2020-01-02, CF_NR_FK: '0.200000' } }\n",
+    );
+    let report = mapping.run_tests(&catalogue(), date!(2026 - 11 - 23));
+    assert_eq!(report.outcomes[0].failures, Vec::<String>::new());
+    assert_eq!((report.fields_covered, report.branches_covered), ((3, 3), (1, 1)));
+    assert_eq!(report.uncovered, Vec::<String>::new());
+}
+
+#[test]
+fn what_says_how_to_read_a_source_is_refused_on_a_constant() {
+    for (code, key, written) in [
+        ("CF_SY", "do", "do: [upper]"),
+        ("CF_SY", "split", "split: '、'"),
+        ("CF_CFLB1", "code", "code: 类"),
+        ("CF_SY", "default", "default: 某事"),
+        ("CF_NR_FK", "unit", "unit: yuan"),
+        ("CF_JDRQ", "date", "date: YYYY-MM-DD"),
+        ("CF_SY", "keep-placeholder", "keep-placeholder: true"),
+        ("CF_SY", "check", "check: { one-of: [甲] }"),
+    ] {
+        let constant = match code {
+            "CF_NR_FK" => "'2000'",
+            "CF_JDRQ" => "2020-01-02",
+            _ => "罚款",
+        };
+        let found = errors(&format!(
+            "{HEAD}codes: {{ 类: {{ 罚: 罚款 }} }}\nfields: {{ {code}: {{ const: {constant}, {written} }} }}\n"
+        ));
+        let told: Vec<_> = found.0.iter().filter(|d| d.code == "mapping.misplaced").collect();
+        assert_eq!(told.len(), 1, "{written}: {found}");
+        assert!(told[0].message.contains(&format!(" {key} 对固定值")), "{found}");
+    }
+}

@@ -8,7 +8,7 @@ use xinqiao_core::model::{
 };
 use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink};
 
-use super::text::{Budget, TextReader, detect, io_fault, record_bytes};
+use super::text::{Budget, Hit, TextReader, detect, io_fault, record_bytes};
 use super::{finding, header};
 
 /// Delimited text: quoted fields may hold delimiters and line breaks, rows may have any number of
@@ -36,7 +36,7 @@ impl Format for Delimited {
             .delimiter(spec.delimiter)
             .buffer_capacity(128 << 10)
             .from_reader(text);
-        let mut records = Records { reader, budget, limits };
+        let mut records = Records { reader, budget, limits, fault: None };
 
         let mut window: Vec<(u64, StringRecord)> = Vec::new();
         let wanted = match spec.header {
@@ -46,7 +46,7 @@ impl Format for Delimited {
         let mut record = StringRecord::new();
         let mut rows_seen = 0;
         while window.len() < header::WINDOW
-            && let Some(line) = records.next(&mut record)?
+            && let Some(line) = records.next(&mut record)
         {
             rows_seen += 1;
             if !is_blank(&record) {
@@ -59,7 +59,7 @@ impl Format for Delimited {
             }
         }
         if window.is_empty() {
-            return Ok(());
+            return records.finish();
         }
         let at = match spec.header {
             HeaderSpec::Row(_) => Some(window.len() - 1),
@@ -68,7 +68,10 @@ impl Format for Delimited {
                 header::pick(&rows, &spec.known_headings)
             }
         };
-        let at = at.ok_or(DecodeError::NoHeading)?;
+        let Some(at) = at else {
+            // The heading may stand behind what is broken.
+            return records.finish().and(Err(DecodeError::NoHeading));
+        };
         let mut rest = window.drain(at..);
         let Some((_, heading)) = rest.next() else { return Ok(()) };
         let mut columns = Columns::new(Shape::Delimited);
@@ -89,12 +92,12 @@ impl Format for Delimited {
                 return Ok(());
             }
         }
-        while let Some(line) = records.next(&mut record)? {
+        while let Some(line) = records.next(&mut record) {
             if out.give(line, &record)?.is_break() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        records.finish()
     }
 }
 
@@ -102,30 +105,54 @@ struct Records<'a> {
     reader: Reader<TextReader<'a>>,
     budget: Budget,
     limits: &'a Limits,
+    /// What ended the reading before the text did.
+    fault: Option<DecodeError>,
 }
 
 impl Records<'_> {
-    /// Reads the next record and gives the line it begins on.
-    fn next(&mut self, record: &mut StringRecord) -> Result<Option<u64>, DecodeError> {
-        self.budget.refill();
-        match self.reader.read_record(record) {
-            Ok(false) => Ok(None),
-            Ok(true) => {
-                // Counted back from the record's end: the parser's own start lies before any
-                // empty lines it skipped.
-                let inner = memchr::memchr_iter(b'\n', record.as_slice().as_bytes()).count();
-                let end = self.reader.position().line();
-                Ok(Some(end.saturating_sub(1 + inner as u64).max(1)))
-            }
-            Err(error) => Err(match error.into_kind() {
-                csv::ErrorKind::Io(error) => io_fault(error, self.limits),
-                _ => DecodeError::Malformed {
-                    line: self.reader.position().line(),
-                    detail: "无法按分隔文本解析".to_owned(),
-                },
-            }),
+    /// Reads the next record and gives the line it begins on; `None` at the end or at a fault,
+    /// which [`Self::finish`] tells when the rows before it are given.
+    fn next(&mut self, record: &mut StringRecord) -> Option<u64> {
+        if self.fault.is_some() {
+            return None;
         }
+        self.budget.refill();
+        let from = self.reader.position().line();
+        let read = self.reader.read_record(record);
+        let line = self.reader.position().line();
+        let breaks = |text: &str| memchr::memchr_iter(b'\n', text.as_bytes()).count() as u64;
+        self.fault = Some(match read.map_err(csv::Error::into_kind) {
+            Ok(false) => return None,
+            // The text ends with a line break, which ends every record but one inside quotes.
+            Ok(true) if self.budget.ended() => unpaired(
+                line.saturating_sub(record.iter().next_back().map_or(0, breaks)).max(1),
+                "英文双引号没有配对,从该处到文件末尾都成了一格,没有读取",
+            ),
+            // Counted back from the record's end: the parser's own start lies before any empty
+            // lines it skipped.
+            Ok(true) => {
+                return Some(line.saturating_sub(1 + breaks(record.as_slice())).max(1));
+            }
+            Err(csv::ErrorKind::Io(error)) if Hit::of(&error) == Some(Hit::Record) => {
+                unpaired(from, "该行起的一条记录过长,可能有英文双引号没有配对")
+            }
+            Err(csv::ErrorKind::Io(error)) => io_fault(error, self.limits),
+            Err(_) => {
+                DecodeError::Malformed { line, detail: "无法按分隔文本解析".to_owned() }
+            }
+        });
+        None
     }
+
+    /// Whether the whole text was read.
+    fn finish(self) -> Result<(), DecodeError> {
+        self.fault.map_or(Ok(()), Err)
+    }
+}
+
+fn unpaired(line: u64, what: &str) -> DecodeError {
+    let fix = "请补上结束的引号(内容中的引号要连写两个),或从原系统重新导出";
+    DecodeError::Malformed { line, detail: format!("{what};{fix}") }
 }
 
 struct Out<'a> {

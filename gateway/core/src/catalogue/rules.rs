@@ -103,6 +103,7 @@ pub const RULES: &[Rule] = &[
     raised::VALUE_AMOUNT,
     raised::VALUE_DIGITS_LOST,
     raised::ROW_MALFORMED,
+    raised::ROW_INSTRUCTION,
     raised::ROW_DAMAGED,
     raised::MAPPING_LOOKUP,
     raised::MAPPING_REQUIRED,

@@ -46,6 +46,11 @@ raised! {
         "行的结构应与表头一致",
         "请核对该行的列数和分隔符、引号,重新导出",
         "报文格式约定";
+    /// A note left among the data (填表说明): it is passed over.
+    ROW_INSTRUCTION: "row.instruction" Warning Conformity,
+        "数据区内不应夹有填表说明",
+        "如是说明,请从数据区删去;如是数据,请补全各列",
+        "双公示导入模板的填表说明行";
     /// Bytes that are not of the declared encoding.
     ROW_DAMAGED: "row.damaged" Error Accuracy,
         "内容应能按声明的字符编码解码",

@@ -35,7 +35,7 @@ mod tests {
     use std::io::{Cursor, Read};
 
     use proptest::prelude::*;
-    use xinqiao_core::model::FormatSpec;
+    use xinqiao_core::model::{Encoding, FormatSpec};
     use xinqiao_core::spi::{DecodeError, Limits};
 
     use super::*;
@@ -120,6 +120,34 @@ mod tests {
         let seen = testing::decode_within(&spec, text.as_bytes(), limits, usize::MAX);
         assert_eq!(seen.told, ["第2行第1列|名称=甲|文号=1|日期=2"]);
         assert!(matches!(seen.end, Err(DecodeError::Malformed { line: 3, .. })), "{:?}", seen.end);
+    }
+
+    #[test]
+    fn a_bom_beats_the_declared_encoding_and_a_wrong_one_is_named() {
+        let spec = FormatSpec {
+            encoding: Encoding::Gb18030,
+            known_headings: vec!["名称".to_owned(), "文号".to_owned()],
+            ..FormatSpec::new(FormatKind::Csv)
+        };
+        let with_bom = "\u{feff}名称,文号\n甲,1\n".as_bytes();
+        let (rows, end) = testing::decode(&spec, with_bom);
+        assert_eq!((rows.len(), end.is_ok()), (1, true));
+        let (rows, end) = testing::decode(&spec, "名称,文号\n甲,1\n".as_bytes());
+        let told = end.unwrap_err().to_string();
+        assert!(rows.is_empty() && told.contains("是UTF-8编码"), "{told}");
+        let utf8 = FormatSpec { encoding: Encoding::Utf8, ..spec };
+        let gbk = b"\xc3\xfb\xb3\xc6,\xce\xc4\xba\xc5\n\xbc\xd7,1\n";
+        let told = testing::decode(&utf8, gbk).1.unwrap_err().to_string();
+        assert!(told.contains("不是UTF-8编码的文本"), "{told}");
+    }
+
+    #[test]
+    fn a_workbook_is_no_text() {
+        for kind in [FormatKind::Csv, FormatKind::Ndjson, FormatKind::Json, FormatKind::Xml] {
+            let (rows, end) = decode(kind, b"PK\x03\x04\x14\0\x06\0...");
+            assert!(rows.is_empty(), "{kind:?}");
+            assert!(matches!(end, Err(DecodeError::WrongFormat { .. })), "{kind:?}: {end:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use xinqiao_core::model::{
 };
 use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink};
 
-use super::text::{Budget, Hit, TextReader, detect, io_fault, record_bytes};
+use super::text::{Budget, Hit, TextReader, contradiction, detect, io_fault, record_bytes};
 use super::{finding, header};
 
 /// Delimited text: quoted fields may hold delimiters and line breaks, rows may have any number of
@@ -27,78 +27,92 @@ impl Format for Delimited {
         limits: &Limits,
         sink: &mut dyn RowSink,
     ) -> Result<(), DecodeError> {
-        let encoding = detect(spec.encoding, input)?;
-        let text = TextReader::new(input, encoding, limits.inflated_bytes, record_bytes(limits));
-        let budget = text.budget();
-        let reader = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(spec.delimiter)
-            .buffer_capacity(128 << 10)
-            .from_reader(text);
-        let mut records = Records { reader, budget, limits, fault: None };
-
-        let mut window: Vec<(u64, StringRecord)> = Vec::new();
-        let wanted = match spec.header {
-            HeaderSpec::Auto => usize::MAX,
-            HeaderSpec::Row(n) => usize::try_from(n).unwrap_or(usize::MAX),
-        };
-        let mut record = StringRecord::new();
-        let mut rows_seen = 0;
-        while window.len() < header::WINDOW
-            && let Some(line) = records.next(&mut record)
-        {
-            rows_seen += 1;
-            if !is_blank(&record) {
-                window.push((line, record.clone()));
+        match read(spec, input, limits, sink) {
+            Err(DecodeError::NoHeading) => {
+                Err(contradiction(spec.encoding, input)?.unwrap_or(DecodeError::NoHeading))
             }
-            // A declared row is the line it begins on or, where earlier cells hold line breaks,
-            // the row of that number.
-            if wanted != usize::MAX && (rows_seen >= wanted || line >= wanted as u64) {
-                break;
-            }
+            end => end,
         }
-        if window.is_empty() {
-            return records.finish();
-        }
-        let at = match spec.header {
-            HeaderSpec::Row(_) => Some(window.len() - 1),
-            HeaderSpec::Auto => {
-                let rows: Vec<Vec<&str>> = window.iter().map(|(_, r)| r.iter().collect()).collect();
-                header::pick(&rows, &spec.known_headings)
-            }
-        };
-        let Some(at) = at else {
-            // The heading may stand behind what is broken.
-            return records.finish().and(Err(DecodeError::NoHeading));
-        };
-        let mut rest = window.drain(at..);
-        let Some((_, heading)) = rest.next() else { return Ok(()) };
-        let mut columns = Columns::new(Shape::Delimited);
-        // Trailing delimiters make nameless columns; cells under them are extra cells.
-        let width = (0..heading.len())
-            .rfind(|&ix| heading.get(ix).is_some_and(|c| !c.trim().is_empty()))
-            .map_or(0, |ix| ix + 1);
-        if width > limits.columns as usize {
-            return Err(DecodeError::Limit { what: "列数", limit: u64::from(limits.columns) });
-        }
-        for (position, name) in heading.iter().take(width).enumerate() {
-            columns.push(name.trim(), u32::try_from(position).unwrap_or(u32::MAX));
-        }
-
-        let mut out = Out { columns, heading, width, row: Row::new(), count: 0, limits, sink };
-        for (line, record) in rest {
-            if out.give(line, &record)?.is_break() {
-                return Ok(());
-            }
-        }
-        while let Some(line) = records.next(&mut record) {
-            if out.give(line, &record)?.is_break() {
-                return Ok(());
-            }
-        }
-        records.finish()
     }
+}
+
+fn read(
+    spec: &FormatSpec,
+    input: &mut dyn ReadSeek,
+    limits: &Limits,
+    sink: &mut dyn RowSink,
+) -> Result<(), DecodeError> {
+    let encoding = detect(spec.encoding, input)?;
+    let text = TextReader::new(input, encoding, limits.inflated_bytes, record_bytes(limits));
+    let budget = text.budget();
+    let reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(spec.delimiter)
+        .buffer_capacity(128 << 10)
+        .from_reader(text);
+    let mut records = Records { reader, budget, limits, fault: None };
+
+    let mut window: Vec<(u64, StringRecord)> = Vec::new();
+    let wanted = match spec.header {
+        HeaderSpec::Auto => usize::MAX,
+        HeaderSpec::Row(n) => usize::try_from(n).unwrap_or(usize::MAX),
+    };
+    let mut record = StringRecord::new();
+    let mut rows_seen = 0;
+    while window.len() < header::WINDOW
+        && let Some(line) = records.next(&mut record)
+    {
+        rows_seen += 1;
+        if !is_blank(&record) {
+            window.push((line, record.clone()));
+        }
+        // A declared row is the line it begins on or, where earlier cells hold line breaks,
+        // the row of that number.
+        if wanted != usize::MAX && (rows_seen >= wanted || line >= wanted as u64) {
+            break;
+        }
+    }
+    if window.is_empty() {
+        return records.finish();
+    }
+    let at = match spec.header {
+        HeaderSpec::Row(_) => Some(window.len() - 1),
+        HeaderSpec::Auto => {
+            let rows: Vec<Vec<&str>> = window.iter().map(|(_, r)| r.iter().collect()).collect();
+            header::pick(&rows, &spec.known_headings)
+        }
+    };
+    let Some(at) = at else {
+        // The heading may stand behind what is broken.
+        return records.finish().and(Err(DecodeError::NoHeading));
+    };
+    let mut rest = window.drain(at..);
+    let Some((_, heading)) = rest.next() else { return Ok(()) };
+    let mut columns = Columns::new(Shape::Delimited);
+    // Trailing delimiters make nameless columns; cells under them are extra cells.
+    let width = (0..heading.len())
+        .rfind(|&ix| heading.get(ix).is_some_and(|c| !c.trim().is_empty()))
+        .map_or(0, |ix| ix + 1);
+    if width > limits.columns as usize {
+        return Err(DecodeError::Limit { what: "列数", limit: u64::from(limits.columns) });
+    }
+    for (position, name) in heading.iter().take(width).enumerate() {
+        columns.push(name.trim(), u32::try_from(position).unwrap_or(u32::MAX));
+    }
+
+    let mut out = Out { columns, heading, width, row: Row::new(), count: 0, limits, sink };
+    for (line, record) in rest {
+        if out.give(line, &record)?.is_break() {
+            return Ok(());
+        }
+    }
+    while let Some(line) = records.next(&mut record) {
+        if out.give(line, &record)?.is_break() {
+            return Ok(());
+        }
+    }
+    records.finish()
 }
 
 struct Records<'a> {

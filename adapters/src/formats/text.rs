@@ -8,6 +8,8 @@ use encoding_rs::{Decoder, GB18030, UTF_8, UTF_16BE, UTF_16LE};
 use xinqiao_core::model::Encoding;
 use xinqiao_core::spi::{DecodeError, Limits, ReadSeek};
 
+use super::guard;
+
 const CHUNK: usize = 64 << 10;
 
 /// Bytes a parser may still take for the token, record or line at hand. The parser refills it;
@@ -41,23 +43,31 @@ pub(super) fn record_bytes(limits: &Limits) -> u64 {
     (limits.cell_bytes as u64).saturating_mul(16)
 }
 
-/// Decides the encoding: the declared one; for `Auto` by BOM, else UTF-16 if the text begins with
-/// an ASCII character of two bytes, else by whether every byte of the input is valid UTF-8 (read
-/// once in chunks), else GB18030. GBK is always read as GB18030.
+/// Decides the encoding: by BOM, which nobody writes by chance; else the declared one; for `Auto`
+/// UTF-16 if the text begins with an ASCII character of two bytes, else by whether every byte of
+/// the input is valid UTF-8 (read once in chunks), else GB18030. GBK is always read as GB18030. A
+/// workbook is refused: as text it would be refused row by row.
 pub(super) fn detect(
     declared: Encoding,
     input: &mut dyn ReadSeek,
-) -> io::Result<&'static encoding_rs::Encoding> {
-    input.seek(SeekFrom::Start(0))?;
+) -> Result<&'static encoding_rs::Encoding, DecodeError> {
+    if guard::container(input)?.is_some() {
+        return Err(DecodeError::WrongFormat {
+            expected: "文本",
+            detail: "是Excel/WPS工作簿或压缩包,请按约定的格式另存后重新报送".to_owned(),
+        });
+    }
     let mut head = [0u8; 3];
     let n = fill(input, &mut head)?;
     let head = head.get(..n).unwrap_or(&[]);
-    let shown = encoding_rs::Encoding::for_bom(head).map(|(encoding, _)| encoding).or(match head {
+    let bom = encoding_rs::Encoding::for_bom(head).map(|(encoding, _)| encoding);
+    let shown = bom.or(match head {
         [b'\t'..=b'~', 0, ..] => Some(UTF_16LE),
         [0, b'\t'..=b'~', ..] => Some(UTF_16BE),
         _ => None,
     });
     let found = match declared {
+        _ if bom.is_some() => bom.unwrap_or(UTF_8),
         Encoding::Utf8 => UTF_8,
         Encoding::Gb18030 => GB18030,
         Encoding::Utf16 if shown == Some(UTF_16BE) => UTF_16BE,
@@ -70,6 +80,21 @@ pub(super) fn detect(
     };
     input.seek(SeekFrom::Start(0))?;
     Ok(found)
+}
+
+/// What the declared encoding is called and what the text seems to be written in, if they differ:
+/// why nothing was found in it.
+pub(super) fn contradiction(
+    declared: Encoding,
+    input: &mut dyn ReadSeek,
+) -> io::Result<Option<DecodeError>> {
+    let (expected, detail) = match (declared, is_utf8(input)?) {
+        (Encoding::Gb18030, true) => ("GB18030编码的文本", "是UTF-8编码"),
+        (Encoding::Utf8, false) => ("UTF-8编码的文本", "是GB18030或其他编码"),
+        _ => return Ok(None),
+    };
+    let detail = format!("{detail}。请按约定的编码另存,或请平台运维改映射规则的 encoding");
+    Ok(Some(DecodeError::WrongFormat { expected, detail }))
 }
 
 /// Decodes while reading. Undecodable bytes come out as U+FFFD; a BOM is dropped; CR LF and CR

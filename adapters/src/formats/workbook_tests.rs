@@ -79,7 +79,7 @@ fn every_sheet_with_a_heading_is_read_and_named_and_one_can_be_chosen() {
     assert_eq!(rows.len(), 3);
     assert!(rows[0].starts_with("B4|"));
     let none = FormatSpec { sheet: Some("奖励".to_owned()), ..spec() };
-    assert!(matches!(decode(&none, &bytes).1, Err(DecodeError::WrongFormat { .. })));
+    assert!(matches!(decode(&none, &bytes).1, Err(DecodeError::NoSheet(_))));
     let blank = FormatSpec { header: HeaderSpec::Row(3), ..spec() };
     assert!(matches!(decode(&blank, &bytes).1, Err(DecodeError::NoHeading)));
 }

@@ -375,8 +375,8 @@ mod tests {
     fn a_file_settles_by_looks_and_by_its_own_time() {
         let settle = Duration::from_secs(5);
         let look = |modified_ms: i64, since| {
-            let stamp =
-                Stamp { size: 1, modified_ns: i128::from(modified_ms) * 1_000_000, inode: 1 };
+            let ns = i128::from(modified_ms) * 1_000_000;
+            let stamp = Stamp { size: 1, modified_ns: ns, changed_ns: ns, inode: 1 };
             Look::first(stamp, Timestamp(since))
         };
         assert!(!look(0, 100_000).settled(Timestamp(104_999), settle));

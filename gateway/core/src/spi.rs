@@ -202,6 +202,9 @@ pub enum DecodeError {
         /// What is broken (Chinese).
         detail: String,
     },
+    /// The workbook has no sheet of the name that the mapping wants.
+    #[error("工作簿中没有名为“{0}”的工作表,请核对是否交错了文件,或工作表改了名")]
+    NoSheet(String),
     /// No heading row was found.
     #[error("未找到表头:前30行中没有映射规则所列的列名")]
     NoHeading,
@@ -224,6 +227,7 @@ impl Classify for DecodeError {
             Self::Io(_) => "decode.io",
             Self::WrongFormat { .. } => "decode.wrong-format",
             Self::Malformed { .. } => "decode.malformed",
+            Self::NoSheet(_) => "decode.no-sheet",
             Self::NoHeading => "decode.no-heading",
             Self::Limit { .. } => "decode.limit",
             Self::Forbidden(_) => "decode.forbidden",

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -77,6 +77,10 @@ pub(crate) fn open(
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
         other => OpenError::Io(other.to_string()),
     })?;
+    if path.is_file() {
+        // The engine makes it as the umask says.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(io)?;
+    }
     // Only now, with the lock held, may files be touched that another process might be using.
     clean_spool(&layout.spool()).map_err(io)?;
 

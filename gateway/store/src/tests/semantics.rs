@@ -25,6 +25,27 @@ fn the_same_bytes_get_the_original_receipt_and_the_cursor_moves() {
 }
 
 #[test]
+fn nobody_else_may_read_what_is_stored() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Bench::new();
+    bench.receive("f-1", &[7; 100_000]);
+    let mut folders = vec![bench.dir.path().to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let meta = entry.metadata().unwrap();
+            assert_eq!(meta.permissions().mode() & 0o077, 0, "{:?}", entry.path());
+            if meta.is_dir() {
+                folders.push(entry.path());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 4, "{seen}");
+}
+
+#[test]
 fn large_bodies_are_files_and_read_back() {
     let mut bench = Bench::new();
     let body: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();

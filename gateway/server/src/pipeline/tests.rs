@@ -124,14 +124,14 @@ proptest! {
 
     #[test]
     fn no_number_planted_in_a_message_shows_or_is_published(
-        sample in prop::sample::select(SAMPLES),
+        sample in 0..SAMPLES.len(),
         at in any::<usize>(),
         number in citizen(),
         between in between(),
         wide in any::<bool>(),
         (before, after) in prop::sample::select(vec![("", ""), ("", ""), ("张某(", ")"), ("证件号码:", "。")]),
     ) {
-        let (mapping, sample) = sample;
+        let (mapping, sample) = SAMPLES[sample];
         let text = format!("{before}{}{after}", disguised(&number, &between, wide));
         let (shown, public) = run(mapping, planted(sample, at, &text));
         prop_assert!(shown.len() > 10, "{shown:?}");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use time::Date;
-use xinqiao_core::catalogue::{CheckContext, Role, check, record_key};
+use xinqiao_core::catalogue::{CheckContext, Role, Sensitivity, check, record_key};
 use xinqiao_core::deadline::Deadlines;
 use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{Columns, Draft, Finding, Operation, Place, RecordKey, Value, Verdict};
@@ -109,12 +109,17 @@ fn checked_record(job: &Job<'_>, draft: &mut Draft, key: RecordKey) -> CheckedRe
     let decided: Date = key.decided;
     let deadlines = Deadlines::of(decided, draft.dataset.clocks, &job.domain.calendar);
     let dataset = Arc::clone(&draft.dataset);
+    let withdrawn = draft.operation == Operation::Withdraw;
     let fields = dataset
         .fields
         .iter()
         .zip(&mut draft.slots)
         .filter_map(|(field, slot)| {
             let text = match slot.value.take()? {
+                // A withdrawal is not refused for a citizen number, so it must not carry one on.
+                Value::Text(text) if withdrawn && field.sensitivity == Sensitivity::Public => {
+                    mask(&text, job.today).into_owned()
+                }
                 Value::Text(text) => text,
                 other => other.to_string(),
             };

@@ -28,7 +28,7 @@ pub(super) const BIRTH_DATE: Rule = Rule {
 };
 
 /// In a field that is published. Not asked of a withdrawal: what takes a number off the net must
-/// not be held up for it.
+/// not be held up for it, and goes on without it.
 pub(super) const PUBLIC_NUMBER: Rule = Rule {
     id: "person.number-in-public-field",
     severity: Severity::Error,

@@ -17,6 +17,8 @@ mod decode;
 mod deliver;
 mod map;
 mod receive;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::ops::ControlFlow;

@@ -85,6 +85,7 @@ pub const RULES: &[Rule] = &[
     category::PREFIX,
     person::CITIZEN_ID,
     person::BIRTH_DATE,
+    person::PUBLIC_NUMBER,
     legal_rep::MISSING,
     agency::CODE,
     agency::DEPARTMENT,

@@ -1,5 +1,6 @@
 //! A mapped record: one slot per field of its dataset.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use time::Date;
 
 use crate::catalogue::{Dataset, FieldIx, Role};
+use crate::ident::Uscc;
+use crate::ident::personal::mask;
 use crate::value::Amount;
 
 /// A parsed value.
@@ -158,15 +161,31 @@ impl RecordKey {
             self.dataset, self.agency, self.document, self.decided
         )
     }
+
+    /// For people: the parts that may be shown, joined by `/`. A person shows as `自然人`, any other
+    /// subject without a public code as `***`; `mark` (where the row stands) is added if anything
+    /// was hidden, so that two records look like two.
+    pub fn shown(&self, today: Date, mark: &str) -> String {
+        let agency = mask(&self.agency, today);
+        let document = mask(&self.document, today);
+        let (subject, told) = match &self.subject {
+            Subject::Code(code) if is_public_code(code, today) => (code.as_str(), true),
+            Subject::Person(_) => ("自然人", false),
+            Subject::Code(_) | Subject::Name(_) => ("***", false),
+        };
+        let whole = matches!((&agency, &document), (Cow::Borrowed(_), Cow::Borrowed(_)));
+        let mark = if told && whole { "" } else { mark };
+        format!("{agency}/{document}/{}/{subject}{mark}", self.decided)
+    }
 }
 
-/// For people: the parts that may be shown, joined by `/`. A person's number shows as `自然人`.
-impl fmt::Display for RecordKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subject = match &self.subject {
-            Subject::Code(code) | Subject::Name(code) => code,
-            Subject::Person(_) => "自然人",
-        };
-        write!(f, "{}/{}/{}/{subject}", self.agency, self.document, self.decided)
-    }
+/// Whether a subject's code is one: it may as well be whatever stood in a shifted column.
+fn is_public_code(code: &str, today: Date) -> bool {
+    let public = match code.strip_prefix("GS:") {
+        Some(reg_no) => {
+            matches!(reg_no.len(), 13 | 15) && reg_no.bytes().all(|b| b.is_ascii_digit())
+        }
+        None => Uscc::parse(code).is_ok(),
+    };
+    public && matches!(mask(code, today), Cow::Borrowed(_))
 }

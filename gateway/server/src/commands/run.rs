@@ -11,7 +11,9 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use time::Date;
 use xinqiao_core::fault::{Classify as _, chain};
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{Finding, Severity, Verdict};
 use xinqiao_core::spi::DecodeError;
 
@@ -73,7 +75,7 @@ impl Command for Run {
         let mut stdout = out::stdout();
         let mut report: Box<dyn Report> = if global.json {
             let head = Head {
-                file: path.to_string_lossy().into_owned(),
+                file: mask(&path.to_string_lossy(), today).into_owned(),
                 mapping: mapping.id.to_string(),
                 target: mapping.target.reference(),
             };
@@ -99,7 +101,7 @@ impl Command for Run {
         if let Some(error) = unread {
             return Err(error.into());
         }
-        let (notes, error) = ended(outcome);
+        let (notes, error) = ended(outcome, today);
         let failed = error.is_some();
         report.end(&summary, &notes, error.as_ref())?;
         drop(report);
@@ -109,14 +111,15 @@ impl Command for Run {
 }
 
 /// What is said of the message as a whole: notes, and why it could not be (fully) taken.
-fn ended(outcome: Result<Notes, DecodeError>) -> (Vec<String>, Option<Failure>) {
+fn ended(outcome: Result<Notes, DecodeError>, today: Date) -> (Vec<String>, Option<Failure>) {
     match outcome {
         Ok(notes) => {
             let error = notes.refused.map(|(code, message)| Failure { code, message });
             (notes.warnings, error)
         }
         Err(error) => {
-            let failure = Failure { code: error.code().to_owned(), message: chain(&error) };
+            let message = mask(&chain(&error), today).into_owned();
+            let failure = Failure { code: error.code().to_owned(), message };
             (Vec::new(), Some(failure))
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use xinqiao_core::catalogue::{Dataset, convert};
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::mapping::{Applied, Plan};
 use xinqiao_core::model::{Columns, Draft, Finding, Place};
 
@@ -69,7 +70,7 @@ impl<'a> Mapper<'a> {
         let names: Vec<&str> =
             unknown.iter().filter_map(|ix| names.get(usize::from(*ix))).map(|n| n.trim()).collect();
         // A heading row found in the wrong place would be a row of values: say no more than ten
-        // names, and none that looks like a number.
+        // names, none that looks like a number, and no personal number.
         let shown: Vec<&str> = names
             .iter()
             .copied()
@@ -77,7 +78,8 @@ impl<'a> Mapper<'a> {
             .take(10)
             .collect();
         let more = if names.len() > shown.len() { "等" } else { "" };
-        (!names.is_empty()).then(|| format!("{}{more}({}列)", shown.join("、"), names.len()))
+        let said = || format!("{}{more}({}列)", shown.join("、"), names.len());
+        (!names.is_empty()).then(|| mask(&said(), self.job.today).into_owned())
     }
 
     /// What is to be said about the columns once all are known.

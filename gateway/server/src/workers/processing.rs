@@ -200,6 +200,7 @@ impl Processing {
         if message.bytes == 0 && input.read(&mut [0]).is_ok_and(|n| n == 0) {
             return failed("decode.empty", "报文为空");
         }
-        message_end(process(&job, &mut *input, &mut |row| each(entry(row, destination))))
+        let outcome = process(&job, &mut *input, &mut |row| each(entry(row, destination)));
+        message_end(outcome, job.today)
     }
 }

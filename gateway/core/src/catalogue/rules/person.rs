@@ -1,8 +1,8 @@
-//! A natural person's citizen number.
+//! A natural person's citizen number: right in its place, and nowhere else.
 
 use super::{Rule, set};
-use crate::catalogue::{CheckContext, Role};
-use crate::ident::CitizenId;
+use crate::catalogue::{CheckContext, Role, Sensitivity};
+use crate::ident::{CitizenId, personal};
 use crate::model::{Dimension, Draft, Finding, Severity, Value};
 
 /// GB 11643.
@@ -26,6 +26,40 @@ pub(super) const BIRTH_DATE: Rule = Rule {
     basis: "GB 11643-1999《公民身份号码》",
     check: None,
 };
+
+/// In a field that is published. Not asked of a withdrawal: what takes a number off the net must
+/// not be held up for it, and goes on without it.
+pub(super) const PUBLIC_NUMBER: Rule = Rule {
+    id: "person.number-in-public-field",
+    severity: Severity::Error,
+    dimension: Dimension::Conformity,
+    title: "公示的内容不得含身份证号码",
+    fix: "请删去号码,公示内容只写姓名;确需报送的,移到“证件号码”一栏",
+    basis: "个人信息保护法第二十五条、第二十八条;GB 11643-1999《公民身份号码》",
+    check: Some(check_public),
+};
+
+fn check_public(
+    rule: &Rule,
+    draft: &mut Draft,
+    context: &CheckContext,
+    findings: &mut Vec<Finding>,
+) {
+    let dataset = std::sync::Arc::clone(&draft.dataset);
+    for (at, field) in dataset.fields.iter().enumerate() {
+        let text = match draft.slots.get(at) {
+            // What failed is refused already.
+            Some(slot) if !slot.failed => slot.value.as_ref(),
+            _ => None,
+        };
+        if field.sensitivity == Sensitivity::Public
+            && matches!(text, Some(Value::Text(text)) if personal::holds_citizen_id(text, context.today))
+        {
+            let message = format!("“{}”中有身份证号码,而这一项要公示", field.name);
+            rule.raise_at(draft, at, message, rule.fix.to_owned(), findings);
+        }
+    }
+}
 
 fn check(rule: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Finding>) {
     const ROLE: Role = Role::PersonIdNo;

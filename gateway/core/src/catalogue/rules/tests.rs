@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use time::macros::date;
@@ -95,6 +96,9 @@ const CASES: &[Case] = &[
     ("uscc.legacy-code", || sample(PENALTY), &[("CF_XDR_SHXYM", "4117020000012")]),
     ("uscc.legacy-code", || sample(PENALTY), &[("CF_XDR_SHXYM", "99999990-4")]),
     ("uscc.citizen-id", || sample(PENALTY), &[("CF_XDR_SHXYM", CITIZEN)]),
+    // Passes for a code: of 31 citizen numbers one does.
+    ("uscc.citizen-id", || sample(PENALTY), &[("CF_XDR_SHXYM", "411702199001010788")]),
+    ("uscc.citizen-id", || sample(PENALTY), &[("CF_XDR_SHXYM", "11010119900101012X")]),
     ("uscc.sentinel", || sample(PENALTY), &[("CF_XDR_SHXYM", "00000000000000000X")]),
     ("uscc.sentinel", sole, &[("CF_XDR_SHXYM", "00000000000000000X")]),
     ("reg-no.form", || sample(PENALTY), &[("CF_XDR_GSZC", "4117020000012")]),
@@ -113,6 +117,13 @@ const CASES: &[Case] = &[
     ("category.prefix", sole, &[("CF_XDR_SHXYM", "91411702999999904X")]),
     ("person.citizen-id", person, &[("XK_XDR_ZJHM", "000000199002281232")]),
     ("person.birth-date", person, &[("XK_XDR_ZJHM", UNBORN)]),
+    ("person.number-in-public-field", || sample(PENALTY), &[("CF_WSH", "411702199001010788")]),
+    (
+        "person.number-in-public-field",
+        || sample(PENALTY),
+        &[("CF_SY", "张某(110105 19491231 002x)占用道路")],
+    ),
+    ("person.number-in-public-field", || sample(PENALTY), &[("CF_CFJGDM", "411702199001010788")]),
     ("legal-rep.missing", || sample(PENALTY), &[("CF_FRDB", "")]),
     ("agency.code", || sample(PENALTY), &[("CF_CFJGDM", "114117009999999040")]),
     ("agency.code", || sample(LICENCE), &[("XK_LYDWDM", "11411700")]),
@@ -219,6 +230,34 @@ fn the_licence_number_stands_in_for_the_document_number() {
     assert_eq!(ids(&mut draft), ["document.number-from-licence"]);
     assert_eq!(draft.text(Role::DocNumber), Some("许2026-0077"));
     assert!(draft.slot(draft.dataset.role(Role::DocNumber).unwrap()).unwrap().derived);
+}
+
+#[test]
+fn no_public_field_takes_a_citizen_number() {
+    for reference in [PENALTY, LICENCE] {
+        let dataset = Arc::clone(&sample(reference).dataset);
+        let mut refused = 0;
+        for (at, field) in dataset.fields.iter().enumerate() {
+            if !matches!(field.kind, crate::catalogue::FieldKind::Text { .. }) {
+                continue;
+            }
+            let mut draft = sample(reference);
+            draft.slots[at].value = Some(Value::Text("１１０１０５-19491231-002X".to_owned()));
+            let found = findings(&mut draft);
+            let public = field.sensitivity == crate::catalogue::Sensitivity::Public;
+            refused += usize::from(public);
+            let on_field = |f: &&Finding| f.field.as_ref() == Some(&field.code);
+            let error = found.iter().filter(on_field).any(|f| f.severity == Severity::Error);
+            assert!(error || !public, "{}: {found:?}", field.code);
+            let ours = found.iter().any(|f| f.rule == "person.number-in-public-field");
+            assert!(public || !ours, "{} may hold it: {found:?}", field.code);
+        }
+        assert!(refused > 10, "{reference}: {refused}");
+    }
+    let mut takedown = sample(PENALTY);
+    takedown.operation = Operation::Withdraw;
+    put(&mut takedown, "CF_SY", "张某11010519491231002X占用道路");
+    assert_eq!(ids(&mut takedown), [""; 0]);
 }
 
 #[test]

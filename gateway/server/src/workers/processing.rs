@@ -120,7 +120,11 @@ impl Processing {
             }
         });
         while let Some(chunk) = chunks.recv().await {
+            let failed: Vec<_> = chunk.iter().filter_map(failed).collect();
             self.store.commit_rows(chunk).await?;
+            for (message, code, text) in failed {
+                tracing::warn!(message, code, "message could not be read in full: {text}");
+            }
         }
         if producer.await.is_err() {
             // The attempt is counted: alone next time, set aside in the end.
@@ -202,4 +206,11 @@ impl Processing {
         }
         message_end(process(&job, &mut *input, &mut |row| each(entry(row, destination))))
     }
+}
+
+/// Number, code and text of a message that ends in an error. Its name stays out of the log: people
+/// put names and numbers of persons into file names.
+fn failed(chunk: &RowChunk) -> Option<(u64, String, String)> {
+    let (code, text) = chunk.finish.as_ref()?.error.clone()?;
+    Some((chunk.message, code, text))
 }

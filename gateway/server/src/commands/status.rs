@@ -22,8 +22,11 @@ use xinqiao_store::FeedCounters;
 use super::ask::{Asking, state_name};
 use super::{Command, CommandError, Global, out};
 
-/// Heading and figure of every column of a feed.
-const COLUMNS: [(&str, fn(&FeedCounters) -> String); 12] = [
+/// Heading and figure.
+type Column = (&'static str, fn(&FeedCounters) -> String);
+
+/// Every column of a feed.
+const COLUMNS: [Column; 12] = [
     ("收到行", |of| of.rows.to_string()),
     ("退回", |of| of.rejected.to_string()),
     ("重复", |of| of.repeated.to_string()),

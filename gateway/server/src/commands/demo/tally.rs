@@ -11,9 +11,10 @@ use xinqiao_store::{FeedCounters, ItemState, Met, RowOutcome, RowVerdictView, St
 use super::agencies::AGENCIES;
 use super::platform::{LedgerRow, Outcome};
 
-/// What became of one feed's rows. Two sums hold, see [`FeedTally::balances`]: `received = accepted
-/// + refused + refused_by_platform + repeated + open`, and `accepted` = on time + late by the
-/// statutory clock.
+/// What became of one feed's rows. Two sums hold, see [`FeedTally::balances`]:
+///
+/// - `received = accepted + refused + refused_by_platform + repeated + open`;
+/// - `accepted` is on time and late by the statutory clock together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FeedTally {
     pub(super) id: &'static str,

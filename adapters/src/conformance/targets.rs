@@ -62,12 +62,12 @@ async fn every_target_has_a_suite_and_refuses_bad_parameters_at_once() {
         let problems = target.build(&id, &json!({ "nonsense": 1, "charset": "x" }), &TestSecrets);
         let problems = problems.err().unwrap();
         for expect in ["nonsense", "charset", "参数 url:缺少此参数"] {
-            assert!(problems.iter().any(|p| p.contains(expect)), "{problems:?}");
+            assert!(problems.iter().any(|p| p.to_string().contains(expect)), "{problems:?}");
         }
     }
     let https = json!({ "url": "https://a/" });
     let problems = TARGETS[0].build(&id, &https, &TestSecrets).err().unwrap();
-    assert!(problems.len() == 1 && problems[0].contains("ca"), "{problems:?}");
+    assert!(problems.len() == 1 && problems[0].at == "ca", "{problems:?}");
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xinqiao_core::model::{Operation, TargetId};
-use xinqiao_core::spi::{BoxFuture, Outcome, Parcel, Secrets, Target, TargetError, TargetFactory};
+use xinqiao_core::spi::{
+    BoxFuture, Outcome, ParamProblem, Parcel, Secrets, Target, TargetError, TargetFactory,
+};
 
 use crate::wire::digest::digest;
 use crate::wire::http::{Answer, Client, HttpError, Request, address, header_value, headers};
@@ -51,7 +53,7 @@ impl TargetFactory for Rest {
         _: &TargetId,
         params: &Value,
         secrets: &dyn Secrets,
-    ) -> Result<Arc<dyn Target>, Vec<String>> {
+    ) -> Result<Arc<dyn Target>, Vec<ParamProblem>> {
         let problems = Problems::default();
         let mut params = Params::new(params, &problems);
         let uri = address(&mut params, "url");
@@ -72,7 +74,7 @@ impl TargetFactory for Rest {
         let charset = params.choice("charset", &[("utf-8", UTF_8), ("gb18030", GB18030)], UTF_8);
         let (mut ok, mut retry) = (vec!["00".to_owned()], Vec::new());
         if let Some(mut answers) = params.object("answers") {
-            ok = answers.list("ok", &["00"]);
+            ok = answers.some_of("ok", &["00"]);
             retry = answers.list("retry", &[]);
             if ok.iter().any(|code| retry.contains(code)) {
                 answers.problem("同一代码不能既在 ok 又在 retry 中");

@@ -1,7 +1,6 @@
 //! `run --dry-run`: what the gateway would say of a file, without keeping anything.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -17,7 +16,7 @@ use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{Finding, Severity, Verdict};
 use xinqiao_core::spi::DecodeError;
 
-use super::global::{number, today, today_arg, unreadable};
+use super::global::{number, open_file, today, today_arg};
 use super::{Command, CommandError, Global, found, out};
 use crate::pipeline::{CheckedRow, Job, Notes, process};
 
@@ -67,7 +66,7 @@ impl Command for Run {
         let named = matches.get_one::<String>("mapping").map_or("", String::as_str);
         let mapping = global.mapping(&domain, named)?;
         let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_default();
-        let mut file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+        let mut file = open_file(&path)?;
         let today = today(matches);
         let job = Job { mapping: &mapping, domain: &domain, today, skip: 0 };
         let limit = matches.get_one::<u64>("limit").copied().unwrap_or(u64::MAX);
@@ -106,7 +105,9 @@ impl Command for Run {
         report.end(&summary, &notes, error.as_ref())?;
         drop(report);
         stdout.flush()?;
-        Ok(found(failed || summary.reject > 0))
+        // A file without a row to judge is no file to report.
+        let empty = summary.rows() == 0 && limit > 0;
+        Ok(found(failed || empty || summary.reject > 0))
     }
 }
 

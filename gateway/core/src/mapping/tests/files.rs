@@ -77,7 +77,8 @@ fn same_as_golden(name: &str, golden: &str, found: &Diagnostics, text: &str) {
 fn syntax_errors_and_folded_scalars_are_told_in_chinese() {
     for (text, code, line) in [
         ("mapping: 1\nid: [a\n", "yaml.syntax", 0),
-        ("mapping: 1\n\tid: a\n", "yaml.syntax", 1),
+        ("mapping: 1\n\tid: a\n", "yaml.syntax", 2),
+        ("mapping: 1\nid: a\n# 注\n\n\tbad: 1\n", "yaml.syntax", 5),
         ("mapping: 1\nid: *x\n", "yaml.syntax", 2),
         ("", "yaml.type", 0),
         ("mapping: 1\ntitle: 城管\n  id: a\n", "yaml.syntax", 3),

@@ -11,13 +11,13 @@ use clap::{Arg, ArgMatches};
 use serde::Serialize;
 use xinqiao_adapters::formats::{Sniffed, sniff};
 use xinqiao_core::catalogue::{Catalogue, Dataset};
-use xinqiao_core::fault::{Classify as _, chain};
+use xinqiao_core::fault::{Classify as _, chain, io_words};
 use xinqiao_core::mapping::skeleton;
 use xinqiao_core::model::{FormatSpec, HeaderSpec, MappingId};
 use xinqiao_core::spi::Limits;
 use xinqiao_core::value::heading;
 
-use super::super::global::unreadable;
+use super::super::global::open_file;
 use super::super::{CommandError, Global, out};
 
 pub(super) fn clap() -> clap::Command {
@@ -99,7 +99,7 @@ struct Answer {
 }
 
 fn look(path: &Path) -> Result<Sniffed, CommandError> {
-    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let mut file = open_file(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     sniff(name.as_deref(), &mut file, &Limits::default()).map_err(|error| {
         let (path, code) = (path.display(), error.code());
@@ -153,7 +153,7 @@ fn write_new(file: &Path, text: &str) -> Result<(), CommandError> {
         std::io::ErrorKind::AlreadyExists => {
             CommandError::Broken(format!("文件 {} 已存在,未覆盖", file.display()))
         }
-        _ => CommandError::Failed(format!("写出 {} 失败:{error}", file.display())),
+        _ => CommandError::Failed(format!("写出 {} 失败:{}", file.display(), io_words(&error))),
     };
     let mut new = File::create_new(file).map_err(failed)?;
     new.write_all(text.as_bytes()).map_err(failed)

@@ -102,8 +102,8 @@ pub struct Plan<'m> {
 pub enum Applied {
     /// The draft is filled (findings may still refuse it).
     Mapped,
-    /// An `exclude` matched: the row must not be reported (涉密, 简易程序 …); one finding says so
-    /// and the draft is empty.
+    /// The row must not be reported: an `exclude` matched (涉密, 简易程序 …), or a column that decides
+    /// it holds a word on neither side (`scope.unclear`). Findings say so and the draft is empty.
     Excluded,
 }
 

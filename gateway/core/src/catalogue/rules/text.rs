@@ -104,9 +104,9 @@ fn check(_: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Findi
     }
 }
 
-const SPECIAL_CHARACTERS: [char; 22] = [
+const SPECIAL_CHARACTERS: [char; 18] = [
     '?', '\u{FF1F}', '*', '\u{FF0A}', '□', '■', '#', '@', '$', '%', '^', '~', '|', '\\', '<', '>',
-    '{', '}', '=', '`', '"', ';',
+    '{', '}',
 ];
 
 fn is_private(c: char) -> bool {

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use super::Mapping;
 use super::codes::{self, Table};
 use super::file::{CheckFile, MappingFile, TestFile};
-use super::program::{Exclude, Name, NameIx, Program, RecordCheck, When, compared};
+use super::program::{Exclude, Keep, Name, NameIx, Program, RecordCheck, When, Withdraw, compared};
 use crate::catalogue::rules::{self, Rule};
 use crate::catalogue::{Catalogue, Dataset, FieldIx, FieldKind, Requirement};
 use crate::diagnostic::Bundle;
 use crate::model::{
     Encoding, FormatKind, FormatSpec, HeaderSpec, MappingId, Severity, UnknownColumn,
 };
+use crate::value::heading;
 use crate::yaml::{At, Entries, Reader, Several, nearest};
 
 /// The language version this build reads.
@@ -43,19 +44,20 @@ pub(super) fn compile(
     };
     let tables = codes::load(&file.codes, bundle, reader);
     let tree = matches!(format.kind, FormatKind::Xml | FormatKind::Json | FormatKind::Ndjson);
+    let workbook = format.kind == FormatKind::Workbook;
     let prefixes = !format.namespaces.is_empty();
     let mut compiler = Compiler {
         reader,
         dataset: target,
         tables,
         used_tables: BTreeSet::new(),
-        program: Program { tree, prefixes, ..Program::default() },
+        program: Program { tree, workbook, prefixes, ..Program::default() },
         names: HashMap::new(),
         mapped: BTreeSet::new(),
     };
     compiler.run(&file);
     let program = compiler.program;
-    let known_headings = program.names.iter().map(|n| n.compared.clone()).collect();
+    let known_headings = program.names.iter().map(|n| n.heading().to_owned()).collect();
     let on_unknown = file.source.on_unknown_column.map_or(UnknownColumn::default(), |w| w.0);
     Some(Mapping {
         id: id.ok()?,
@@ -107,6 +109,8 @@ impl Compiler<'_, '_> {
     fn run(&mut self, file: &MappingFile) {
         for exclude in &file.exclude {
             let when = self.when(&exclude.when);
+            let open = (exclude.when.span.clone(), "mapping.open-scope");
+            let keep = self.keep(&when, &exclude.when, exclude.keep.as_ref(), open);
             let in_scope = |rule: &&Rule| rule.id.starts_with("scope.");
             let Some(rule) = rules::find(&exclude.rule.value).filter(in_scope) else {
                 let known: Vec<String> =
@@ -116,12 +120,18 @@ impl Compiler<'_, '_> {
                 continue;
             };
             let branch = self.program.branch(format!("排除({})", rule.id));
-            self.program.excludes.push(Exclude { when, rule, branch });
+            self.program.excludes.push(Exclude { when, keep, rule, branch });
         }
         if let Some(when) = &file.withdraw_when {
-            let when = self.when(when);
+            let open = (when.span.clone(), "mapping.open-status");
+            let written = when;
+            let when = self.when(written);
+            let keep = self.keep(&when, written, file.withdraw_keep.as_ref(), open);
             let branch = self.program.branch("识别为撤销".into());
-            self.program.withdraw = Some((when, branch));
+            self.program.withdraw = Some(Withdraw { when, keep, branch });
+        } else if let Some(keep) = &file.withdraw_keep {
+            let message = "withdraw-keep 要与 withdraw-when 一起用".into();
+            self.reader.error("mapping.misplaced", keep.span.clone(), message, None);
         }
         self.mapped =
             file.fields.0.iter().filter_map(|(c, _)| self.dataset.find(&c.value)).collect();
@@ -213,7 +223,7 @@ impl Compiler<'_, '_> {
             return *ix;
         }
         let ix = self.program.names.len();
-        self.program.names.push(Name { written: name.value.clone(), compared: compared.clone() });
+        self.program.names.push(Name::new(&name.value, compared.clone(), self.program.tree));
         self.names.insert(compared, ix);
         ix
     }
@@ -223,8 +233,52 @@ impl Compiler<'_, '_> {
             let message = "条件不能为空,否则每一行都会符合或都不符合".into();
             self.reader.error("yaml.value", when.span.clone(), message, None);
         }
+        let compared = |values: &Several<String>| values.0.iter().map(|v| heading(v)).collect();
         let conditions = when.value.0.iter();
-        When(conditions.map(|(name, values)| (self.name(name), values.0.clone())).collect())
+        When(conditions.map(|(name, values)| (self.name(name), compared(values))).collect())
+    }
+
+    /// The other side of a condition. Without it whatever is not listed goes on, which is worth a
+    /// warning (`open`: where, and its code).
+    fn keep(
+        &mut self,
+        when: &When,
+        written: &At<Entries<Several<String>>>,
+        keep: Option<&At<Several<String>>>,
+        open: (std::ops::Range<usize>, &'static str),
+    ) -> Option<Keep> {
+        let key = if open.1 == "mapping.open-scope" { "keep" } else { "withdraw-keep" };
+        let Some(keep) = keep else {
+            let message = "条件没有列出照常报送的值:没有想到的写法会照常报送".to_owned();
+            let help = format!("请用 {key} 列出该列表示照常报送的值,其余的值就会退回");
+            self.reader.warning(open.1, open.0, message, Some(help));
+            return None;
+        };
+        let ([(name, values)], [(column, listed)]) = (when.0.as_slice(), &*written.value.0) else {
+            let message = format!("{key} 只用于一列的条件");
+            self.reader.error("mapping.misplaced", keep.span.clone(), message, None);
+            return None;
+        };
+        let kept: Vec<String> = keep.value.0.iter().map(|value| heading(value)).collect();
+        let Some(usual) = keep.value.0.first().cloned() else {
+            let message = format!("{key} 不能为空,否则每一行都会退回");
+            self.reader.error("yaml.value", keep.span.clone(), message, None);
+            return None;
+        };
+        if kept.iter().any(|value| values.contains(value)) {
+            let message = format!("{key} 与条件有相同的值");
+            self.reader.error("yaml.value", keep.span.clone(), message, None);
+            return None;
+        }
+        let list = |values: &[String]| {
+            let shown = |v: &String| if v.is_empty() { "(空)".to_owned() } else { v.clone() };
+            values.iter().map(shown).collect::<Vec<_>>().join("、")
+        };
+        let meaning = if key == "keep" { "不报送" } else { "撤销" };
+        let words =
+            format!("请改填:{}(照常报送),或{}({meaning})", list(&keep.value.0), list(&listed.0));
+        let unclear = self.program.branch(format!("“{}”取值不明", column.value));
+        Some(Keep { name: *name, values: kept, usual, words, unclear })
     }
 
     fn check(&mut self, check: &CheckFile) {
@@ -266,7 +320,7 @@ impl Compiler<'_, '_> {
             let name = compared(&column.value, self.program.tree, self.program.prefixes);
             if !self.names.contains_key(&name) {
                 let known: Vec<String> =
-                    self.program.names.iter().map(|n| n.written.clone()).collect();
+                    self.program.names.iter().map(|n| n.written.to_string()).collect();
                 unknown(
                     self.reader,
                     "mapping.unknown-column",

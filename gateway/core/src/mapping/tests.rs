@@ -1,6 +1,7 @@
 //! The language as a whole: what it accepts, what it refuses and how, what rows become.
 
 mod files;
+mod rows;
 
 use std::sync::Arc;
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use time::Date;
 
-use crate::catalogue::{Dataset, FieldIx, Role};
+use crate::catalogue::{Dataset, Field, FieldIx, Role};
 use crate::ident::Uscc;
 use crate::ident::personal::mask;
-use crate::value::Amount;
+use crate::value::{Amount, Unit};
 
 /// A parsed value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,12 +39,25 @@ impl fmt::Display for Value {
 pub struct Slot {
     /// The value; `None` if the source had none, or it could not be parsed.
     pub value: Option<Value>,
-    /// The source column it came from; `None` for constants and derived values.
+    /// The source column it came from, or would have: an empty cell keeps its place. `None` for
+    /// constants, derived values, and fields none of whose columns the source has.
     pub column: Option<u16>,
+    /// That column's heading as the mapping writes it, where columns have headings: the name the
+    /// agency knows the field by.
+    pub heading: Option<Arc<str>>,
+    /// The unit amounts of that column are in, so that advice can be given in it.
+    pub unit: Option<Unit>,
     /// A finding has been raised on this field already: later rules must not add "missing".
     pub failed: bool,
     /// The value was derived, not reported (e.g. an amount read out of free text).
     pub derived: bool,
+}
+
+impl Slot {
+    /// What to call the field before the agency: by its own heading where that is known.
+    pub fn label<'a>(&'a self, field: &'a Field) -> &'a str {
+        self.heading.as_deref().unwrap_or(&field.name)
+    }
 }
 
 /// What a row asks for.

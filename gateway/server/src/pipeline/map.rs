@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use xinqiao_core::catalogue::{Dataset, convert};
+use xinqiao_core::catalogue::{CheckContext, Dataset, convert};
 use xinqiao_core::ident::personal::mask;
 use xinqiao_core::mapping::{Applied, Plan};
 use xinqiao_core::model::{Columns, Draft, Finding, Place};
@@ -51,7 +51,10 @@ impl<'a> Mapper<'a> {
                 self.spare = Some(draft);
                 None
             }
-            Applied::Mapped => Some(convert(draft, &self.wanted, &mut findings)),
+            Applied::Mapped => {
+                let context = CheckContext { today: self.job.today };
+                Some(convert(draft, &self.wanted, &context, &mut findings))
+            }
         };
         Mapped { place, draft, findings, _made_here: () }
     }

@@ -1,6 +1,9 @@
 //! A natural person's citizen number: right in its place, and nowhere else.
 
+use super::raised::SCOPE_MINOR;
 use super::{Rule, set};
+use time::Date;
+
 use crate::catalogue::{CheckContext, Role, Sensitivity};
 use crate::ident::{CitizenId, personal};
 use crate::model::{Dimension, Draft, Finding, Severity, Value};
@@ -71,6 +74,11 @@ fn check(rule: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Fi
         Ok(id) => {
             if draft.date(Role::DecisionDate).is_some_and(|decided| id.born > decided) {
                 BIRTH_DATE.raise(draft, ROLE, "身份证号码中的出生日期晚于决定日期", findings);
+            } else if draft
+                .date(Role::DecisionDate)
+                .is_some_and(|decided| is_minor(id.born, decided))
+            {
+                SCOPE_MINOR.raise(draft, ROLE, "作出决定时相对人未满18周岁", findings);
             }
             if draft.text(ROLE) != Some(id.expose()) {
                 set(draft, ROLE, Some(Value::Text(id.expose().to_owned())));
@@ -78,4 +86,10 @@ fn check(rule: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Fi
         }
         Err(error) => rule.raise(draft, ROLE, format!("身份证号码有误:{error}"), findings),
     }
+}
+
+/// Whether someone born on a day was younger than 18 on another.
+fn is_minor(born: Date, on: Date) -> bool {
+    let age = on.year() - born.year();
+    age < 18 || age == 18 && (u8::from(on.month()), on.day()) < (u8::from(born.month()), born.day())
 }

@@ -149,7 +149,12 @@ fn sentinel(draft: &mut Draft, findings: &mut Vec<Finding>) {
         draft.text(Role::SubjectCategory).is_none_or(|category| category == super::category::SOLE);
     let has_reg_no = draft.text(Role::SubjectRegNo).is_some_and(|number| !is_placeholder(number));
     let message = match (sole_trader, has_reg_no) {
-        (true, true) => return set(draft, Role::SubjectUscc, Some(Value::Text(SENTINEL.into()))),
+        (true, true) => {
+            if draft.text(Role::SubjectUscc) != Some(SENTINEL) {
+                warn(draft, Role::SubjectUscc, UsccWarning::LowerCase, findings);
+            }
+            return set(draft, Role::SubjectUscc, Some(Value::Text(SENTINEL.into())));
+        }
         (true, false) => "填了占位代码(17个0加X),但没有工商注册号",
         (false, _) => "占位代码(17个0加X)只用于个体工商户",
     };

@@ -182,8 +182,15 @@ impl Compiler<'_, '_> {
 
     fn kind(&mut self, target: &Field, code: &At<String>, field: &FieldFile) -> Kind {
         let unit = field.unit.as_ref().map(|unit| unit.value.0);
+        let has = |word: &str| field.date.0.iter().any(|p| p.value == word);
+        let (epoch, serial) = (has("epoch-ms"), has("serial"));
+        if epoch && !self.program.tree {
+            self.misplaced(code, "date: epoch-ms", "只用于 XML 和 JSON 来源");
+        }
+        let written = field.date.0.iter().filter(|p| !["epoch-ms", "serial"].contains(&&*p.value));
         let patterns: Vec<DatePattern> =
-            field.date.0.iter().filter_map(|p| DatePattern::compile(p, self.reader)).collect();
+            written.filter_map(|p| DatePattern::compile(p, self.reader)).collect();
+        let serial = serial || self.program.workbook && patterns.is_empty();
         if unit.is_some() && target.kind != FieldKind::Amount {
             self.misplaced(code, "unit", "只用于金额字段");
         }
@@ -197,7 +204,9 @@ impl Compiler<'_, '_> {
         };
         match target.kind {
             FieldKind::Text { .. } | FieldKind::Code { .. } => Kind::Text,
-            FieldKind::Date => Kind::Date { patterns, failed: failed("日期有误") },
+            FieldKind::Date => {
+                Kind::Date { patterns, epoch, serial, failed: failed("日期有误") }
+            }
             FieldKind::Amount => {
                 let unit = if unit == Some(UnitFile::Yuan) { Unit::Yuan } else { Unit::Wan };
                 Kind::Amount { unit, failed: failed("金额有误") }

@@ -166,11 +166,75 @@ fn a_skeleton_of_real_headings_parses_and_fills_what_it_can() {
     assert!(!warnings.has_errors());
     let codes: Vec<&str> = mapping.program.fields.iter().map(|f| &*f.code).collect();
     assert_eq!(codes, ["CF_XDR_MC", "CF_WSH", "CF_CFMC", "CF_CFLB1", "CF_NR_FK"]);
-    for part in ["# 缺少 CF_JDRQ", "#   \"序号\"", "#   \"a: #b\""] {
+    for part in ["  # CF_JDRQ: { from: [列名] }", "#   \"序号\"", "#   \"a: #b\""] {
         assert!(text.contains(part), "{part}\n{text}");
     }
     let empty = skeleton(&id, target, &FormatSpec::new(FormatKind::Json), &[]);
     assert!(Mapping::parse("m.yaml", &empty, &catalogue, &bundle()).is_ok());
+    // Taking the marks off what is missing makes a mapping too.
+    let filled = empty.replace("  # CF_", "  CF_").replace("  # DFBM", "  DFBM");
+    let (mapping, _) = Mapping::parse("m.yaml", &filled, &catalogue, &bundle()).unwrap();
+    assert!(mapping.program.fields.len() > 5, "{filled}");
+}
+
+#[test]
+fn a_skeleton_reads_the_unit_and_proposes_what_must_not_be_reported() {
+    let catalogue = catalogue();
+    let id = MappingId::new("sthj").unwrap();
+    let target = catalogue.by_reference("admin-penalty/2021").unwrap();
+    for (heading, unit) in [
+        ("罚款金额(元)", "yuan"),
+        ("罚款金额(万元)", "wan"),
+        ("罚款金额\u{FF08}元\u{FF09}", "yuan"),
+    ] {
+        let headings =
+            [heading, "是否涉密", "办案程序", "数据状态", "处罚决定日期"].map(str::to_owned);
+        let text = skeleton(&id, target, &FormatSpec::new(FormatKind::Csv), &headings);
+        let wanted = format!("CF_NR_FK: {{ from: [\"{heading}\"], unit: {unit} }}");
+        assert!(text.contains(&wanted), "{text}");
+        let (mapping, found) = Mapping::parse("m.yaml", &text, &catalogue, &bundle()).unwrap();
+        let rules: Vec<_> = mapping.program.excludes.iter().map(|e| e.rule.id).collect();
+        assert_eq!(rules, ["scope.state-secret", "scope.summary-procedure"]);
+        assert!(mapping.program.excludes.iter().all(|e| e.keep.is_some()));
+        assert!(mapping.program.withdraw.as_ref().is_some_and(|w| w.keep.is_some()));
+        assert!(found.0.iter().all(|d| d.code == "mapping.missing-field"), "{found}");
+    }
+}
+
+#[test]
+fn a_skeleton_knows_the_usual_names_of_interfaces() {
+    let catalogue = catalogue();
+    let id = MappingId::new("yjj").unwrap();
+    let licence = catalogue.by_reference("admin-licence/2021").unwrap();
+    let penalty = catalogue.by_reference("admin-penalty/2021").unwrap();
+    let headings = [
+        "guid",
+        "subject/name",
+        "subject/uscc",
+        "jsdw/frdb",
+        "licence/docNo",
+        "licence/certNo",
+        "licence/decidedOn",
+        "licence/validTo",
+        "licence/name",
+        "secret",
+    ];
+    let headings = headings.map(str::to_owned);
+    let text = skeleton(&id, licence, &FormatSpec::new(FormatKind::Ndjson), &headings);
+    for (code, path) in [
+        ("XK_XDR_MC", "subject/name"),
+        ("XK_XDR_SHXYM", "subject/uscc"),
+        ("XK_FRDB", "jsdw/frdb"),
+        ("XK_WSH", "licence/docNo"),
+        ("XK_XKBH", "licence/certNo"),
+        ("XK_JDRQ", "licence/decidedOn"),
+        ("XK_YXQZI", "licence/validTo"),
+    ] {
+        assert!(text.contains(&format!("  {code}: {{ from: [\"{path}\"]")), "{code}\n{text}");
+    }
+    assert!(text.contains("#   \"licence/name\"") && text.contains("scope.state-secret"), "{text}");
+    assert!(Mapping::parse("m.yaml", &text, &catalogue, &bundle()).is_ok());
+    assert!(headings_known(licence, &headings) > headings_known(penalty, &headings));
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub fn heading(text: &str) -> String {
 /// Whether a text says "nothing here": blank, one of the usual words (空 无 暂无 N/A null …), the
 /// zero date of MySQL, or only dashes, slashes, dots and stars.
 pub fn is_placeholder(text: &str) -> bool {
+    /// Bytes of the longest word: most texts are longer.
+    const LONGEST: usize = 19;
     const WORDS: &[&str] = &[
         "空",
         "空值",
@@ -88,7 +90,7 @@ pub fn is_placeholder(text: &str) -> bool {
     ];
     let text = text.trim_matches(|c: char| c.is_whitespace() || is_dropped(c));
     text.chars().all(|c| r"/\-–—_.*·…。、,".contains(half_width(c)))
-        || WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
+        || text.len() <= LONGEST && WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
 }
 
 /// The half-width form of a full-width ASCII character (U+FF01–U+FF5E); any other unchanged.

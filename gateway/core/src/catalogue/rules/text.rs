@@ -69,18 +69,16 @@ fn check(_: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Findi
         let named = draft.dataset.fields.get(at).is_some_and(|field| {
             matches!(field.role, Some(Role::SubjectName | Role::LegalRep | Role::AgencyName))
         });
-        let special = named && !is_placeholder(text) && text.contains(SPECIAL_CHARACTERS);
+        let special = named && text.chars().any(is_special) && !is_placeholder(text);
+        if !special && !unusual(text) {
+            continue;
+        }
         let composed = (is_nfc_quick(text.chars()) != IsNormalized::Yes)
             .then(|| text.nfc().collect::<String>())
             .filter(|composed| composed != text);
         let decomposed = composed.is_some();
         if let Some(composed) = composed {
             *text = composed;
-        }
-        // Every character looked for is an ASCII control or begins with one of these bytes.
-        let suspect = |b: u8| b < 0x20 || matches!(b, 0x7F | 0xC2 | 0xE2 | 0xEE..);
-        if !(special || decomposed || text.bytes().any(suspect)) {
-            continue;
         }
         let damaged = text.contains('\u{FFFD}');
         let private = text.chars().any(is_private);
@@ -104,10 +102,42 @@ fn check(_: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Findi
     }
 }
 
-const SPECIAL_CHARACTERS: [char; 18] = [
-    '?', '\u{FF1F}', '*', '\u{FF0A}', '□', '■', '#', '@', '$', '%', '^', '~', '|', '\\', '<', '>',
-    '{', '}',
-];
+/// Whether a text needs a closer look. Nearly none does: what is looked for is neither printable
+/// ASCII, nor a common ideograph (U+4000 to U+9FFF), nor the punctuation of U+3000 to U+303F, nor
+/// full-width (U+FF00 to U+FF7F). This runs over every text of every row, hence over bytes.
+fn unusual(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let following = bytes.iter().skip(1).chain(std::iter::once(&0));
+    bytes.iter().zip(following).any(|(byte, next)| match byte {
+        0x20..=0x7E | 0x80..=0xBF | 0xE4..=0xE9 => false,
+        0xE3 => *next != 0x80,
+        0xEF => !matches!(next, 0xBC | 0xBD),
+        _ => true,
+    })
+}
+
+fn is_special(c: char) -> bool {
+    matches!(
+        c,
+        '?' | '\u{FF1F}'
+            | '*'
+            | '\u{FF0A}'
+            | '□'
+            | '■'
+            | '#'
+            | '@'
+            | '$'
+            | '%'
+            | '^'
+            | '~'
+            | '|'
+            | '\\'
+            | '<'
+            | '>'
+            | '{'
+            | '}'
+    )
+}
 
 fn is_private(c: char) -> bool {
     matches!(c, '\u{E000}'..='\u{F8FF}' | '\u{F0000}'..='\u{10FFFF}')

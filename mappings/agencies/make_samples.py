@@ -147,7 +147,8 @@ def scjg_rows():
 
 
 def bulk_rows():
-    """1,500 rows as one working fortnight gives them; every 33rd is refused for one of four reasons."""
+    """1,500 rows as one working fortnight gives them; every 33rd is refused for one of four reasons,
+    and 37 have their code in lower case, which is put right with a warning."""
     draw = random.Random(20261123)
     days = [dt.date(2026, 11, day) for day in (9, 10, 11, 12, 13, 16, 17, 18, 19, 20)]
     styles = ["{0:%Y-%m-%d}", "{0:%Y/%m/%d}", "{0:%Y%m%d}", "{0.year}年{0.month}月{0.day}日"]
@@ -233,7 +234,7 @@ def sthj_rows():
         # No end, an empty date in disguise, brackets of another kind, a comma inside a cell.
         sthj_row(34, **{"行政处罚决定书文号": "驻环罚决字[2026]34号", "处罚有效期": "无处罚期限", "公示截止期": "1900-1-1 0:00:00",
                         "违法事实": "未按规定公开监测数据,经责令改正,仍未改正"}),
-        # An old sole trader without a code.
+        # An old sole trader without a code; the x in lower case is put right with a warning.
         sthj_row(35, **{"行政相对人名称": "汝南县样例砂石经营部", "行政相对人类别": "个体户",
                         "统一社会信用代码": "00000000000000000x", "工商注册号": reg_no(35, "411727"),
                         "处罚决定日期": "2026.11.16"}),

@@ -1,6 +1,6 @@
 //! Receipts a second under 64 clients, each durable before it is given.
 //!
-//! `bench-intake [--rounds N]`. Ten seconds a round of single records over kept-alive connections,
+//! `bench-intake [--rounds N | --short]`. Ten seconds a round of single records over kept-alive connections,
 //! then every receipt is looked up, and what is still queued is delivered. The peer of the same round
 //! is the disk itself: a loop that appends a group of 64 such records and syncs, which no durable
 //! store can beat one sync at a time.
@@ -17,7 +17,7 @@ use xinqiao::clock::SystemClock;
 use xinqiao::commands::demo::platform::{Platform, PlatformOptions};
 use xinqiao::compose::Gateway;
 use xinqiao_store::FeedCounters;
-use xinqiao_tests::{Client, Result, Row, World, ndjson, rounds, spread};
+use xinqiao_tests::{Client, Result, Row, World, ndjson, scale, spread};
 
 const CLIENTS: usize = 64;
 const ROUND: Duration = Duration::from_secs(10);
@@ -28,19 +28,21 @@ fn main() -> Result<()> {
     let (mut rates, mut halves, mut tails) = (Vec::new(), Vec::new(), Vec::new());
     let (mut syncs, mut ratios, mut receipts) = (Vec::new(), Vec::new(), 0);
     let (mut meanwhile, mut after) = (Vec::new(), Vec::new());
-    for _ in 0..rounds(&arguments)? {
-        let sync = disk()?;
-        let Round { mut waits, accepted, rest } = runtime.block_on(round())?;
+    let scale = scale(&arguments)?;
+    let length = ROUND.div_f64(scale.part as f64);
+    for _ in 0..scale.rounds {
+        let sync = disk(length / 5)?;
+        let Round { mut waits, accepted, rest } = runtime.block_on(round(length))?;
         waits.sort();
         receipts += waits.len();
-        let rate = waits.len() as f64 / ROUND.as_secs_f64();
+        let rate = waits.len() as f64 / length.as_secs_f64();
         let wait = |part: usize| {
             waits.get(waits.len() * part / 100).map_or(f64::NAN, |w| w.as_secs_f64() * 1e3)
         };
         rates.push(rate);
         halves.push(wait(50));
         tails.push(wait(99));
-        meanwhile.push(accepted as f64 / ROUND.as_secs_f64());
+        meanwhile.push(accepted as f64 / length.as_secs_f64());
         after.push((waits.len() as u64 - accepted) as f64 / rest.as_secs_f64());
         syncs.push(sync);
         ratios.push(rate / (sync * CLIENTS as f64));
@@ -65,13 +67,13 @@ struct Round {
     rest: Duration,
 }
 
-async fn round() -> Result<Round> {
+async fn round(length: Duration) -> Result<Round> {
     let platform = Platform::start(PlatformOptions::default()).await?;
     let world = World::new(&platform.url(), "127.0.0.1:0")?;
     let gateway = Gateway::start(world.config()?, world.domain(), Arc::new(SystemClock)).await?;
     let address = gateway.push_address().ok_or("no listener")?;
     let next = Arc::new(AtomicU64::new(0));
-    let end = Instant::now() + ROUND;
+    let end = Instant::now() + length;
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..CLIENTS {
         let next = Arc::clone(&next);
@@ -120,12 +122,12 @@ async fn round() -> Result<Round> {
     Ok(Round { waits, accepted, rest })
 }
 
-/// Groups a second the disk can make durable, for two seconds.
-fn disk() -> Result<f64> {
+/// Groups a second the disk can make durable.
+fn disk(length: Duration) -> Result<f64> {
     let group = ndjson((0..CLIENTS as u64).map(Row::new));
     let mut file = tempfile::tempfile()?;
     let (begun, mut groups) = (Instant::now(), 0_u32);
-    while begun.elapsed() < Duration::from_secs(2) {
+    while begun.elapsed() < length {
         file.write_all(group.as_bytes())?;
         file.sync_data()?;
         groups += 1;

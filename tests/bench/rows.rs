@@ -1,6 +1,6 @@
 //! Rows a second through the stages, and memory against the size of a message.
 //!
-//! `bench-rows [--rounds N]`. One core, one invented CSV in GB18030 with 21 columns. The peer is
+//! `bench-rows [--rounds N | --short]`. One core, one invented CSV in GB18030 with 21 columns. The peer is
 //! Python's own csv reader over the same file in the same round, which only reads.
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 #![expect(clippy::float_arithmetic, reason = "rates and ratios")]
@@ -18,7 +18,7 @@ use xinqiao::compose::Gateway;
 use xinqiao::pipeline::{Job, process};
 use xinqiao_core::model::{MappingId, Verdict};
 use xinqiao_core::spi::Clock as _;
-use xinqiao_tests::{Result, Row, World, csv, rounds, spread};
+use xinqiao_tests::{Result, Row, World, csv, scale, spread};
 
 /// Rows of the file whose rate is told.
 const ROWS: u64 = 100_000;
@@ -43,14 +43,16 @@ fn main() -> Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rows.csv");
-    write(&file, ROWS)?;
+    let scale = scale(&arguments)?;
+    let rows = ROWS / scale.part;
+    write(&file, rows)?;
 
     let (mut ours, mut python, mut committed) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds(&arguments)? {
+    for _ in 0..scale.rounds {
         let (rows, took) = through_the_stages(&file)?;
         ours.push(rows as f64 / took.as_secs_f64());
         python.extend(by_python(&file));
-        committed.push(to_the_platform()?);
+        committed.push(to_the_platform(rows / 4)?);
     }
     println!("decode, map, validate, one core   {} rows/s", spread(&mut ours));
     println!("file to committed records         {} rows/s", spread(&mut committed));
@@ -62,7 +64,7 @@ fn main() -> Result<()> {
     }
 
     let mut peaks = Vec::new();
-    for rows in SIZES {
+    for rows in SIZES.map(|rows| rows / scale.part) {
         write(&file, rows)?;
         let output =
             Command::new(std::env::current_exe()?).arg("--memory-of").arg(&file).output()?;
@@ -105,20 +107,20 @@ fn through_the_stages(file: &Path) -> Result<(u64, Duration)> {
 }
 
 /// Rows a second from the file's appearance to the last committed record, the platform being away.
-fn to_the_platform() -> Result<f64> {
+fn to_the_platform(rows: u64) -> Result<f64> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let platform = Platform::start(PlatformOptions::default()).await?;
         platform.set_down(true);
         let world = World::new(&platform.url(), "127.0.0.1:0")?;
-        let text = csv((0..ROWS / 4).map(Row::new));
+        let text = csv((0..rows).map(Row::new));
         let gateway =
             Gateway::start(world.config()?, world.domain(), Arc::new(SystemClock)).await?;
         world.put("in", "rows.csv", &text)?;
         let begun = Instant::now();
-        while gateway.store().status()?.records < ROWS / 4 {
+        while gateway.store().status()?.records < rows {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let rate = (ROWS / 4) as f64 / begun.elapsed().as_secs_f64();
+        let rate = rows as f64 / begun.elapsed().as_secs_f64();
         gateway.stop().await;
         Ok(rate)
     })

@@ -2,13 +2,26 @@
 
 use crate::Result;
 
-/// `--rounds N`, else 5.
-pub fn rounds(arguments: &[String]) -> Result<usize> {
+/// What the arguments ask for; five rounds of everything if they are silent.
+pub fn scale(arguments: &[String]) -> Result<Scale> {
     match arguments {
-        [] => Ok(5),
-        [flag, count] if flag == "--rounds" => Ok(count.parse::<usize>()?.max(1)),
-        _ => Err("usage: [--rounds N]".into()),
+        [] => Ok(Scale { rounds: 5, part: 1 }),
+        [flag] if flag == "--short" => Ok(Scale { rounds: 1, part: 20 }),
+        [flag, count] if flag == "--rounds" => {
+            Ok(Scale { rounds: count.parse::<usize>()?.max(1), part: 1 })
+        }
+        _ => Err("usage: [--rounds N | --short]".into()),
     }
+}
+
+/// How much a bench does. `--short` shows that it runs and that its checks hold; its figures are of
+/// no worth.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// Rounds of everything.
+    pub rounds: usize,
+    /// What sizes and times are divided by.
+    pub part: u64,
 }
 
 /// Sorts, and tells the median and the range.

@@ -7,7 +7,7 @@ mod made;
 mod world;
 
 pub use client::{Answer, Client};
-pub use figures::{rounds, spread};
+pub use figures::{Scale, scale, spread};
 pub use made::{Row, csv, mapping, ndjson, uscc};
 pub use world::{PUSH, TOKEN, World};
 

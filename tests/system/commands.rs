@@ -34,8 +34,8 @@ fn dry_run(mapping: &str, file: &str) -> Value {
 fn the_shipped_samples_are_judged_as_they_were_made() {
     for (mapping, file, [accept, warn, reject]) in [
         ("scjg-admin-licence", "scjg/sample.xls", [7, 3, 6]),
-        ("scjg-admin-licence", "scjg/bulk.xls", [1455, 0, 45]),
-        ("sthj-admin-penalty", "sthj/sample.csv", [8, 1, 6]),
+        ("scjg-admin-licence", "scjg/bulk.xls", [1418, 37, 45]),
+        ("sthj-admin-penalty", "sthj/sample.csv", [7, 2, 6]),
         ("zjj-admin-licence", "zjj/sample.xml", [7, 2, 6]),
         ("jtj-admin-penalty", "jtj/sample.json", [8, 1, 7]),
         ("cgj-admin-penalty", "cgj/sample.xlsx", [2, 8, 7]),
@@ -85,6 +85,17 @@ fn a_sample_becomes_a_draft_and_a_wrong_word_an_answer_in_chinese() {
     let draft = text(&draft.stdout);
     for line in ["target: admin-penalty/2021", "  encoding: gb18030", "  header: { row: 1 }"] {
         assert!(draft.lines().any(|l| l == line), "{line} in\n{draft}");
+    }
+    // The unit is read from the heading, and what must not be reported is asked for.
+    for part in ["[\"罚款金额(元)\"], unit: yuan", "rule: scope.state-secret", "withdraw-keep: ["]
+    {
+        assert!(draft.contains(part), "{part} in\n{draft}");
+    }
+    // Nested names are matched as well, and the dataset is found by them.
+    let nested = agencies().join("yjj/sample.ndjson");
+    let nested = text(&xinqiao(&["mapping", "new", "--sample", nested.to_str().unwrap()]).stdout);
+    for line in ["target: admin-licence/2021", "  XK_XDR_MC: { from: [\"subject/name\"] }"] {
+        assert!(nested.lines().any(|l| l.starts_with(line)), "{line} in\n{nested}");
     }
     let wrong = xinqiao(&["statsu"]);
     assert_eq!(wrong.status.code(), Some(2));

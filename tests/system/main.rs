@@ -1,6 +1,8 @@
 //! One binary for everything that only the whole can show.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod commands;

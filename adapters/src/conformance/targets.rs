@@ -62,23 +62,23 @@ async fn every_target_has_a_suite_and_refuses_bad_parameters_at_once() {
         let problems = target.build(&id, &json!({ "nonsense": 1, "charset": "x" }), &TestSecrets);
         let problems = problems.err().unwrap();
         for expect in ["nonsense", "charset", "参数 url:缺少此参数"] {
-            assert!(problems.iter().any(|p| p.contains(expect)), "{problems:?}");
+            assert!(problems.iter().any(|p| p.to_string().contains(expect)), "{problems:?}");
         }
     }
     let https = json!({ "url": "https://a/" });
     let problems = TARGETS[0].build(&id, &https, &TestSecrets).err().unwrap();
-    assert!(problems.len() == 1 && problems[0].contains("ca"), "{problems:?}");
+    assert!(problems.len() == 1 && problems[0].at == "ca", "{problems:?}");
 }
 
 #[tokio::test]
 async fn rows_are_answered_one_by_one_in_any_order() {
     let body = json!({ "code": "00", "results": [
         { "key": "unknown", "code": "00" },
-        { "key": "b", "code": 1001, "message": "主体11010519491231002X不匹配" },
+        { "key": "b", "code": 1001, "message": "主体\n91411702999999904X不匹配" },
         { "key": "a", "code": "00" },
     ]});
     let outcomes = deliver(200, &[], &body.to_string()).await.unwrap();
-    let message = "主体***不匹配".to_owned();
+    let message = "主体91411702999999904X不匹配".to_owned();
     let refused = Outcome::Refused { code: "1001".to_owned(), message };
     assert_eq!(outcomes, [Outcome::Accepted, refused, Outcome::Accepted]);
 
@@ -114,13 +114,12 @@ async fn a_whole_batch_is_classed_by_what_the_target_may_have_done() {
         let error = deliver(status, &[], body).await.unwrap_err();
         assert!(matches!(error, TargetError::Unknown { .. }), "{status} {body} {error}");
     }
-    let other = r#"{"code":"1","message":"号110105194912310021"}"#;
+    let other = r#"{"code":"1","message":"签名不符"}"#;
     for (status, body) in
         [(400, ""), (401, ""), (403, ""), (404, ""), (413, ""), (302, ""), (200, other)]
     {
         let error = deliver(status, &[("location", "/")], body).await.unwrap_err();
         assert!(matches!(error, TargetError::Rejected { .. }), "{status} {error}");
-        assert!(!error.to_string().contains("1949"));
     }
 }
 

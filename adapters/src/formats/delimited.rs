@@ -8,7 +8,7 @@ use xinqiao_core::model::{
 };
 use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink};
 
-use super::text::{Budget, TextReader, detect, io_fault, record_bytes};
+use super::text::{Budget, Hit, TextReader, contradiction, detect, io_fault, record_bytes};
 use super::{finding, header};
 
 /// Delimited text: quoted fields may hold delimiters and line breaks, rows may have any number of
@@ -27,105 +27,146 @@ impl Format for Delimited {
         limits: &Limits,
         sink: &mut dyn RowSink,
     ) -> Result<(), DecodeError> {
-        let encoding = detect(spec.encoding, input)?;
-        let text = TextReader::new(input, encoding, limits.inflated_bytes, record_bytes(limits));
-        let budget = text.budget();
-        let reader = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(spec.delimiter)
-            .buffer_capacity(128 << 10)
-            .from_reader(text);
-        let mut records = Records { reader, budget, limits };
-
-        let mut window: Vec<(u64, StringRecord)> = Vec::new();
-        let wanted = match spec.header {
-            HeaderSpec::Auto => usize::MAX,
-            HeaderSpec::Row(n) => usize::try_from(n).unwrap_or(usize::MAX),
-        };
-        let mut record = StringRecord::new();
-        let mut rows_seen = 0;
-        while window.len() < header::WINDOW
-            && let Some(line) = records.next(&mut record)?
-        {
-            rows_seen += 1;
-            if !is_blank(&record) {
-                window.push((line, record.clone()));
+        match read(spec, input, limits, sink) {
+            Err(DecodeError::NoHeading) => {
+                Err(contradiction(spec.encoding, input)?.unwrap_or(DecodeError::NoHeading))
             }
-            // A declared row is the line it begins on or, where earlier cells hold line breaks,
-            // the row of that number.
-            if wanted != usize::MAX && (rows_seen >= wanted || line >= wanted as u64) {
-                break;
-            }
+            end => end,
         }
-        if window.is_empty() {
+    }
+}
+
+fn read(
+    spec: &FormatSpec,
+    input: &mut dyn ReadSeek,
+    limits: &Limits,
+    sink: &mut dyn RowSink,
+) -> Result<(), DecodeError> {
+    let encoding = detect(spec.encoding, input)?;
+    let text = TextReader::new(input, encoding, limits.inflated_bytes, record_bytes(limits));
+    let budget = text.budget();
+    let reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(spec.delimiter)
+        .buffer_capacity(128 << 10)
+        .from_reader(text);
+    let mut records = Records { reader, budget, limits, fault: None };
+
+    let mut window: Vec<(u64, StringRecord)> = Vec::new();
+    let wanted = match spec.header {
+        HeaderSpec::Auto => usize::MAX,
+        HeaderSpec::Row(n) => usize::try_from(n).unwrap_or(usize::MAX),
+    };
+    let mut record = StringRecord::new();
+    let mut rows_seen = 0;
+    while window.len() < header::WINDOW
+        && let Some(line) = records.next(&mut record)
+    {
+        rows_seen += 1;
+        if !is_blank(&record) {
+            window.push((line, record.clone()));
+        }
+        // A declared row is the line it begins on or, where earlier cells hold line breaks,
+        // the row of that number.
+        if wanted != usize::MAX && (rows_seen >= wanted || line >= wanted as u64) {
+            break;
+        }
+    }
+    if window.is_empty() {
+        return records.finish();
+    }
+    let at = match spec.header {
+        HeaderSpec::Row(_) => Some(window.len() - 1),
+        HeaderSpec::Auto => {
+            let rows: Vec<Vec<&str>> = window.iter().map(|(_, r)| r.iter().collect()).collect();
+            header::pick(&rows, &spec.known_headings)
+        }
+    };
+    let Some(at) = at else {
+        // The heading may stand behind what is broken.
+        return records.finish().and(Err(DecodeError::NoHeading));
+    };
+    let mut rest = window.drain(at..);
+    let Some((_, heading)) = rest.next() else { return Ok(()) };
+    let mut columns = Columns::new(Shape::Delimited);
+    // Trailing delimiters make nameless columns; cells under them are extra cells.
+    let width = (0..heading.len())
+        .rfind(|&ix| heading.get(ix).is_some_and(|c| !c.trim().is_empty()))
+        .map_or(0, |ix| ix + 1);
+    if width > limits.columns as usize {
+        return Err(DecodeError::Limit { what: "列数", limit: u64::from(limits.columns) });
+    }
+    for (position, name) in heading.iter().take(width).enumerate() {
+        columns.push(name.trim(), u32::try_from(position).unwrap_or(u32::MAX));
+    }
+
+    let mut out = Out { columns, heading, width, row: Row::new(), count: 0, limits, sink };
+    for (line, record) in rest {
+        if out.give(line, &record)?.is_break() {
             return Ok(());
         }
-        let at = match spec.header {
-            HeaderSpec::Row(_) => Some(window.len() - 1),
-            HeaderSpec::Auto => {
-                let rows: Vec<Vec<&str>> = window.iter().map(|(_, r)| r.iter().collect()).collect();
-                header::pick(&rows, &spec.known_headings)
-            }
-        };
-        let at = at.ok_or(DecodeError::NoHeading)?;
-        let mut rest = window.drain(at..);
-        let Some((_, heading)) = rest.next() else { return Ok(()) };
-        let mut columns = Columns::new(Shape::Delimited);
-        // Trailing delimiters make nameless columns; cells under them are extra cells.
-        let width = (0..heading.len())
-            .rfind(|&ix| heading.get(ix).is_some_and(|c| !c.trim().is_empty()))
-            .map_or(0, |ix| ix + 1);
-        if width > limits.columns as usize {
-            return Err(DecodeError::Limit { what: "列数", limit: u64::from(limits.columns) });
-        }
-        for (position, name) in heading.iter().take(width).enumerate() {
-            columns.push(name.trim(), u32::try_from(position).unwrap_or(u32::MAX));
-        }
-
-        let mut out = Out { columns, heading, width, row: Row::new(), count: 0, limits, sink };
-        for (line, record) in rest {
-            if out.give(line, &record)?.is_break() {
-                return Ok(());
-            }
-        }
-        while let Some(line) = records.next(&mut record)? {
-            if out.give(line, &record)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
     }
+    while let Some(line) = records.next(&mut record) {
+        if out.give(line, &record)?.is_break() {
+            return Ok(());
+        }
+    }
+    records.finish()
 }
 
 struct Records<'a> {
     reader: Reader<TextReader<'a>>,
     budget: Budget,
     limits: &'a Limits,
+    /// What ended the reading before the text did.
+    fault: Option<DecodeError>,
 }
 
 impl Records<'_> {
-    /// Reads the next record and gives the line it begins on.
-    fn next(&mut self, record: &mut StringRecord) -> Result<Option<u64>, DecodeError> {
-        self.budget.refill();
-        match self.reader.read_record(record) {
-            Ok(false) => Ok(None),
-            Ok(true) => {
-                // Counted back from the record's end: the parser's own start lies before any
-                // empty lines it skipped.
-                let inner = memchr::memchr_iter(b'\n', record.as_slice().as_bytes()).count();
-                let end = self.reader.position().line();
-                Ok(Some(end.saturating_sub(1 + inner as u64).max(1)))
-            }
-            Err(error) => Err(match error.into_kind() {
-                csv::ErrorKind::Io(error) => io_fault(error, self.limits),
-                _ => DecodeError::Malformed {
-                    line: self.reader.position().line(),
-                    detail: "无法按分隔文本解析".to_owned(),
-                },
-            }),
+    /// Reads the next record and gives the line it begins on; `None` at the end or at a fault,
+    /// which [`Self::finish`] tells when the rows before it are given.
+    fn next(&mut self, record: &mut StringRecord) -> Option<u64> {
+        if self.fault.is_some() {
+            return None;
         }
+        self.budget.refill();
+        let from = self.reader.position().line();
+        let read = self.reader.read_record(record);
+        let line = self.reader.position().line();
+        let breaks = |text: &str| memchr::memchr_iter(b'\n', text.as_bytes()).count() as u64;
+        self.fault = Some(match read.map_err(csv::Error::into_kind) {
+            Ok(false) => return None,
+            // The text ends with a line break, which ends every record but one inside quotes.
+            Ok(true) if self.budget.ended() => unpaired(
+                line.saturating_sub(record.iter().next_back().map_or(0, breaks)).max(1),
+                "英文双引号没有配对,从该处到文件末尾都成了一格,没有读取",
+            ),
+            // Counted back from the record's end: the parser's own start lies before any empty
+            // lines it skipped.
+            Ok(true) => {
+                return Some(line.saturating_sub(1 + breaks(record.as_slice())).max(1));
+            }
+            Err(csv::ErrorKind::Io(error)) if Hit::of(&error) == Some(Hit::Record) => {
+                unpaired(from, "该行起的一条记录过长,可能有英文双引号没有配对")
+            }
+            Err(csv::ErrorKind::Io(error)) => io_fault(error, self.limits),
+            Err(_) => {
+                DecodeError::Malformed { line, detail: "无法按分隔文本解析".to_owned() }
+            }
+        });
+        None
     }
+
+    /// Whether the whole text was read.
+    fn finish(self) -> Result<(), DecodeError> {
+        self.fault.map_or(Ok(()), Err)
+    }
+}
+
+fn unpaired(line: u64, what: &str) -> DecodeError {
+    let fix = "请补上结束的引号(内容中的引号要连写两个),或从原系统重新导出";
+    DecodeError::Malformed { line, detail: format!("{what};{fix}") }
 }
 
 struct Out<'a> {

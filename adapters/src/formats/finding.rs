@@ -1,9 +1,7 @@
 //! The findings a decoder can make on one row.
 
-use std::borrow::Cow;
-
 use xinqiao_core::catalogue::rules::raised;
-use xinqiao_core::model::{Dimension, Finding, Severity};
+use xinqiao_core::model::Finding;
 
 /// `row.malformed`: the row cannot be taken apart; it is refused, the rest goes on.
 pub(super) fn malformed(message: String, fix: &str) -> Finding {
@@ -12,14 +10,6 @@ pub(super) fn malformed(message: String, fix: &str) -> Finding {
 
 /// `row.instruction`: a note left among the data (填表说明); it is passed over.
 pub(super) fn instruction() -> Finding {
-    Finding {
-        rule: Cow::Borrowed("row.instruction"),
-        severity: Severity::Warning,
-        dimension: Dimension::Conformity,
-        field: None,
-        column: None,
-        cell: None,
-        message: "该行只有一格长文字,像是填表说明,没有当作数据".to_owned(),
-        fix: "如是说明,请从数据区删去;如是数据,请补全各列".to_owned(),
-    }
+    let message = "该行只有一格长文字,像是填表说明,没有当作数据".to_owned();
+    raised::ROW_INSTRUCTION.finding(None, None, message)
 }

@@ -8,6 +8,8 @@ use encoding_rs::{Decoder, GB18030, UTF_8, UTF_16BE, UTF_16LE};
 use xinqiao_core::model::Encoding;
 use xinqiao_core::spi::{DecodeError, Limits, ReadSeek};
 
+use super::guard;
+
 const CHUNK: usize = 64 << 10;
 
 /// Bytes a parser may still take for the token, record or line at hand. The parser refills it;
@@ -16,11 +18,18 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Budget {
     left: Rc<Cell<u64>>,
     full: u64,
+    ended: Rc<Cell<bool>>,
 }
 
 impl Budget {
     fn new(full: u64) -> Self {
-        Self { left: Rc::new(Cell::new(full)), full }
+        Self { left: Rc::new(Cell::new(full)), full, ended: Rc::default() }
+    }
+
+    /// Whether the parser has been told that the text is over. One that takes lines is told so
+    /// only if it looks for more after the last line break.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.get()
     }
 
     /// Starts the next record.
@@ -34,22 +43,36 @@ pub(super) fn record_bytes(limits: &Limits) -> u64 {
     (limits.cell_bytes as u64).saturating_mul(16)
 }
 
-/// Decides the encoding: the declared one; for `Auto` by BOM, else by whether every byte of the
-/// input is valid UTF-8 (read once in chunks), else GB18030. GBK is always read as GB18030.
+/// Decides the encoding: by BOM, which nobody writes by chance; else the declared one; for `Auto`
+/// UTF-16 if the text begins with an ASCII character of two bytes, else by whether every byte of
+/// the input is valid UTF-8 (read once in chunks), else GB18030. GBK is always read as GB18030. A
+/// workbook is refused: as text it would be refused row by row.
 pub(super) fn detect(
     declared: Encoding,
     input: &mut dyn ReadSeek,
-) -> io::Result<&'static encoding_rs::Encoding> {
-    input.seek(SeekFrom::Start(0))?;
+) -> Result<&'static encoding_rs::Encoding, DecodeError> {
+    if guard::container(input)?.is_some() {
+        return Err(DecodeError::WrongFormat {
+            expected: "文本",
+            detail: "是Excel/WPS工作簿或压缩包,请按约定的格式另存后重新报送".to_owned(),
+        });
+    }
     let mut head = [0u8; 3];
     let n = fill(input, &mut head)?;
-    let bom = encoding_rs::Encoding::for_bom(head.get(..n).unwrap_or(&[])).map(|(e, _)| e);
+    let head = head.get(..n).unwrap_or(&[]);
+    let bom = encoding_rs::Encoding::for_bom(head).map(|(encoding, _)| encoding);
+    let shown = bom.or(match head {
+        [b'\t'..=b'~', 0, ..] => Some(UTF_16LE),
+        [0, b'\t'..=b'~', ..] => Some(UTF_16BE),
+        _ => None,
+    });
     let found = match declared {
+        _ if bom.is_some() => bom.unwrap_or(UTF_8),
         Encoding::Utf8 => UTF_8,
         Encoding::Gb18030 => GB18030,
-        Encoding::Utf16 if bom == Some(UTF_16BE) => UTF_16BE,
+        Encoding::Utf16 if shown == Some(UTF_16BE) => UTF_16BE,
         Encoding::Utf16 => UTF_16LE,
-        Encoding::Auto => match bom {
+        Encoding::Auto => match shown {
             Some(encoding) => encoding,
             None if is_utf8(input)? => UTF_8,
             None => GB18030,
@@ -59,8 +82,23 @@ pub(super) fn detect(
     Ok(found)
 }
 
-/// Decodes while reading. Undecodable bytes come out as U+FFFD; a BOM is dropped; CR LF becomes
-/// LF, and a line break is added at the end if there is none, so that lines can be counted.
+/// What the declared encoding is called and what the text seems to be written in, if they differ:
+/// why nothing was found in it.
+pub(super) fn contradiction(
+    declared: Encoding,
+    input: &mut dyn ReadSeek,
+) -> io::Result<Option<DecodeError>> {
+    let (expected, detail) = match (declared, is_utf8(input)?) {
+        (Encoding::Gb18030, true) => ("GB18030编码的文本", "是UTF-8编码"),
+        (Encoding::Utf8, false) => ("UTF-8编码的文本", "是GB18030或其他编码"),
+        _ => return Ok(None),
+    };
+    let detail = format!("{detail}。请按约定的编码另存,或请平台运维改映射规则的 encoding");
+    Ok(Some(DecodeError::WrongFormat { expected, detail }))
+}
+
+/// Decodes while reading. Undecodable bytes come out as U+FFFD; a BOM is dropped; CR LF and CR
+/// become LF, and a line break is added at the end if there is none, so that lines can be counted.
 pub(super) struct TextReader<'a> {
     input: &'a mut dyn ReadSeek,
     decoder: Decoder,
@@ -69,7 +107,7 @@ pub(super) struct TextReader<'a> {
     out: Vec<u8>,
     out_at: usize,
     ended: bool,
-    cr_held: bool,
+    after_cr: bool,
     last: u8,
     total_left: u64,
     budget: Budget,
@@ -92,7 +130,7 @@ impl<'a> TextReader<'a> {
             out: Vec::new(),
             out_at: 0,
             ended: false,
-            cr_held: false,
+            after_cr: false,
             last: b'\n',
             total_left: total,
             // The reader works in chunks, so one or two chunks beyond the record are normal.
@@ -134,27 +172,19 @@ impl<'a> TextReader<'a> {
     }
 
     fn fold_line_breaks(&mut self) {
-        if self.cr_held && self.out.first() != Some(&b'\n') && (!self.out.is_empty() || self.ended)
-        {
-            self.out.insert(0, b'\r');
-            self.cr_held = false;
-        } else if !self.out.is_empty() {
-            self.cr_held = false;
-        }
-        if !self.ended && self.out.last() == Some(&b'\r') {
-            self.out.pop();
-            self.cr_held = true;
-        }
-        let Some(first) = memchr::memmem::find(&self.out, b"\r\n") else { return };
-        let mut to = first;
-        let len = self.out.len();
-        for from in first..len {
+        let start = match memchr::memchr(b'\r', &self.out) {
+            _ if self.after_cr => 0,
+            Some(first) => first,
+            None => return,
+        };
+        let mut to = start;
+        for from in start..self.out.len() {
             let byte = self.out.get(from).copied().unwrap_or(0);
-            if byte == b'\r' && self.out.get(from + 1) == Some(&b'\n') {
+            if std::mem::replace(&mut self.after_cr, byte == b'\r') && byte == b'\n' {
                 continue;
             }
             if let Some(slot) = self.out.get_mut(to) {
-                *slot = byte;
+                *slot = if byte == b'\r' { b'\n' } else { byte };
             }
             to += 1;
         }
@@ -166,6 +196,7 @@ impl Read for TextReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.out_at == self.out.len() {
             if self.ended {
+                self.budget.ended.set(true);
                 return Ok(0);
             }
             self.decode_chunk()?;
@@ -184,12 +215,19 @@ impl Read for TextReader<'_> {
 }
 
 /// Which bound a reader met, carried through a parser inside an [`io::Error`].
-#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Hit {
     #[error("total")]
     Total,
     #[error("record")]
     Record,
+}
+
+impl Hit {
+    /// The bound that stopped a read, if one did.
+    pub(super) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref()).copied()
+    }
 }
 
 fn limit(hit: Hit) -> io::Error {
@@ -198,8 +236,7 @@ fn limit(hit: Hit) -> io::Error {
 
 /// The decoding error an I/O error stands for.
 pub(super) fn io_fault(error: io::Error, limits: &Limits) -> DecodeError {
-    let hit = error.get_ref().and_then(|inner| inner.downcast_ref::<Hit>()).copied();
-    hit.map_or(DecodeError::Io(error), |hit| hit_fault(hit, limits))
+    Hit::of(&error).map_or(DecodeError::Io(error), |hit| hit_fault(hit, limits))
 }
 
 /// The decoding error of a bound.
@@ -278,6 +315,10 @@ mod tests {
         assert_eq!(read(Encoding::Auto, &gbk), "处罚䶮𠮷\n");
         assert_eq!(read(Encoding::Auto, "\u{feff}处罚\r\n乙".as_bytes()), "处罚\n乙\n");
         assert_eq!(read(Encoding::Auto, b"\xff\xfe\x04Y\n\x00"), "处\n");
+        for declared in [Encoding::Auto, Encoding::Utf16] {
+            assert_eq!(read(declared, b"a\0\x04Y"), "a处\n");
+            assert_eq!(read(declared, b"\0aY\x04"), "a处\n");
+        }
         assert_eq!(read(Encoding::Gb18030, b"a\xff\xffb"), "a\u{fffd}\u{fffd}b\n");
     }
 
@@ -293,7 +334,7 @@ mod tests {
         fn chunks_never_change_the_text(text in "[a\r\n处𠮷]{0,40}", pad in 0usize..5) {
             let mut long = "x".repeat(CHUNK - pad);
             long.push_str(&text);
-            let mut expected = long.replace("\r\n", "\n");
+            let mut expected = long.replace("\r\n", "\n").replace('\r', "\n");
             if !expected.ends_with('\n') { expected.push('\n'); }
             prop_assert_eq!(read(Encoding::Auto, long.as_bytes()), expected);
         }

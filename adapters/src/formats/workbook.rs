@@ -10,7 +10,6 @@ use xinqiao_core::model::{
 use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink};
 
 use super::book::{Book, SheetRow};
-use super::guard::wrong;
 use super::{finding, header};
 
 /// A lone text of this many characters under a wide heading is a note, not a record.
@@ -43,9 +42,7 @@ impl Format for Workbook {
         }
         if found.is_empty() {
             return Err(match &spec.sheet {
-                Some(name) if !book.has(name) => {
-                    wrong(&format!("工作簿中没有名为“{name}”的工作表"))
-                }
+                Some(name) if !book.has(name) => DecodeError::NoSheet(name.clone()),
                 _ => DecodeError::NoHeading,
             });
         }

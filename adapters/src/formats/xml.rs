@@ -2,16 +2,16 @@
 //! control characters and elements that never close.
 
 use std::collections::HashMap;
-use std::io::{BufReader, Read, SeekFrom};
+use std::io::BufReader;
 use std::ops::ControlFlow;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
-use xinqiao_core::model::{CellKind, Columns, Encoding, FormatKind, FormatSpec, Row, Shape};
+use xinqiao_core::model::{CellKind, Columns, FormatKind, FormatSpec, Row, Shape};
 use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink};
 
 use super::json::set_cell;
-use super::text::{TextReader, detect, io_fault, record_bytes};
+use super::text::{Hit, TextReader, detect, hit_fault, io_fault, record_bytes};
 
 const MAX_ATTRIBUTES: usize = 1_000;
 
@@ -32,7 +32,8 @@ impl Format for Xml {
         limits: &Limits,
         sink: &mut dyn RowSink,
     ) -> Result<(), DecodeError> {
-        let encoding = detect(prolog(spec.encoding, input)?, input)?;
+        // What the prolog names is not asked: hubs wrap texts named GBK into UTF-8 envelopes.
+        let encoding = detect(spec.encoding, input)?;
         let text = TextReader::new(input, encoding, limits.inflated_bytes, record_bytes(limits));
         let budget = text.budget();
         let mut reader = Reader::from_reader(BufReader::new(text));
@@ -61,8 +62,8 @@ impl Format for Xml {
                     let again = std::io::Error::other("read");
                     return Err(match std::sync::Arc::try_unwrap(error) {
                         Ok(error) => io_fault(error, limits),
-                        Err(shared) => match shared.get_ref().and_then(|e| e.downcast_ref()) {
-                            Some(hit) => super::text::hit_fault(*hit, limits),
+                        Err(shared) => match Hit::of(&shared) {
+                            Some(hit) => hit_fault(hit, limits),
                             None => DecodeError::Io(again),
                         },
                     });
@@ -268,19 +269,4 @@ impl Walk<'_> {
     fn broken(&self, detail: &str) -> DecodeError {
         DecodeError::Malformed { line: self.count.max(1), detail: detail.to_owned() }
     }
-}
-
-/// The encoding to read with: the mapping's; for `Auto` UTF-16 if the text begins as such without a
-/// BOM, else told by content in [`detect`]. What the prolog declares is not asked: bytes that are
-/// valid UTF-8 throughout are UTF-8 whatever it says (hubs wrap texts declared GBK into UTF-8
-/// envelopes), and all others are read as GB18030, which GBK and GB2312 are part of.
-fn prolog(declared: Encoding, input: &mut dyn ReadSeek) -> Result<Encoding, DecodeError> {
-    if declared != Encoding::Auto {
-        return Ok(declared);
-    }
-    input.seek(SeekFrom::Start(0))?;
-    let mut head = Vec::new();
-    input.take(2).read_to_end(&mut head)?;
-    // `<` as UTF-16 without a BOM; all else is told by content, as in plain text.
-    Ok(if head == [b'<', 0] { Encoding::Utf16 } else { Encoding::Auto })
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use xinqiao_core::fault::{Blame, Retry};
+use xinqiao_core::fault::{Blame, Retry, io_words};
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::{
-    Arrival, BoxFuture, ByteStream, Secrets, Source, SourceContext, SourceFactory,
+    Arrival, BoxFuture, ByteStream, ParamProblem, Secrets, Source, SourceContext, SourceFactory,
 };
 
 use super::{SourceFault, pause, wait_after};
@@ -59,7 +59,7 @@ impl SourceFactory for Folder {
         "folder"
     }
 
-    fn build(&self, params: &Value, _: &dyn Secrets) -> Result<Arc<dyn Source>, Vec<String>> {
+    fn build(&self, params: &Value, _: &dyn Secrets) -> Result<Arc<dyn Source>, Vec<ParamProblem>> {
         let problems = Problems::default();
         let mut params = Params::new(params, &problems);
         let poll_least = Duration::from_millis(1);
@@ -79,6 +79,9 @@ impl SourceFactory for Folder {
         };
         if (watch.after == After::Move) != params.has("move-to") {
             params.problem_of("move-to", "after: move 时须给出,其他情况下不能给出");
+        }
+        if params.has("move-to") && watch.move_to.as_os_str().is_empty() {
+            params.problem_of("move-to", "不能为空");
         }
         if params.has("move-to") && watch.move_to == watch.path {
             params.problem_of("move-to", "不能与 path 相同");
@@ -154,7 +157,7 @@ impl Watch {
         let listed = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
             Ok(listed) => listed,
             Err(error) => {
-                let text = format!("无法读取目录 {}({error})", self.path.display());
+                let text = format!("无法读取目录 {}({})", self.path.display(), io_words(&error));
                 let fault = fault("source.folder-unreadable", Blame::Operator, text);
                 context.inbox.progress(Err(&fault));
                 return Err(Retry::Backoff);
@@ -244,7 +247,7 @@ impl Watch {
             return Err(Failure::File(fault("source.too-large", Blame::Agency, why)));
         }
         let unreadable = |error: &std::io::Error| {
-            let why = format!("无法读取文件 {text}({error})");
+            let why = format!("无法读取文件 {text}({})", io_words(error));
             Failure::File(fault("source.file-unreadable", Blame::Operator, why))
         };
         let broken = Arc::new(AtomicBool::new(false));
@@ -321,7 +324,8 @@ impl Watch {
             std::io::ErrorKind::CrossesDevices => ";move-to 须与 path 在同一文件系统",
             _ => "",
         };
-        let text = format!("文件 {} 已接收,但无法{act}({error}){hint}", shown(name));
+        let why = io_words(error);
+        let text = format!("文件 {} 已接收,但无法{act}({why}){hint}", shown(name));
         fault("source.file-not-moved", Blame::Operator, text)
     }
 }
@@ -375,8 +379,8 @@ mod tests {
     fn a_file_settles_by_looks_and_by_its_own_time() {
         let settle = Duration::from_secs(5);
         let look = |modified_ms: i64, since| {
-            let stamp =
-                Stamp { size: 1, modified_ns: i128::from(modified_ms) * 1_000_000, inode: 1 };
+            let ns = i128::from(modified_ms) * 1_000_000;
+            let stamp = Stamp { size: 1, modified_ns: ns, changed_ns: ns, inode: 1 };
             Look::first(stamp, Timestamp(since))
         };
         assert!(!look(0, 100_000).settled(Timestamp(104_999), settle));

@@ -8,7 +8,9 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use xinqiao_core::fault::{Blame, Retry};
-use xinqiao_core::spi::{Arrival, BoxFuture, Fault, Secrets, Source, SourceContext, SourceFactory};
+use xinqiao_core::spi::{
+    Arrival, BoxFuture, Fault, ParamProblem, Secrets, Source, SourceContext, SourceFactory,
+};
 
 use super::{SourceFault, pause, wait_after};
 use crate::wire::http::{Answer, HttpError, Request, header_value};
@@ -28,7 +30,11 @@ impl SourceFactory for Rest {
         "rest"
     }
 
-    fn build(&self, params: &Value, secrets: &dyn Secrets) -> Result<Arc<dyn Source>, Vec<String>> {
+    fn build(
+        &self,
+        params: &Value,
+        secrets: &dyn Secrets,
+    ) -> Result<Arc<dyn Source>, Vec<ParamProblem>> {
         Ok(Arc::new(Pull::from_params(params, secrets)?))
     }
 }

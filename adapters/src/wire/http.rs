@@ -17,10 +17,12 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 use tower_service::Service;
+use xinqiao_core::fault::io_words;
 
 use super::params::Params;
 
@@ -237,13 +239,13 @@ fn late(what: &str, limit: Duration) -> HttpError {
     HttpError::Unknown(format!("{what}({}毫秒)", limit.as_millis()))
 }
 
-/// The innermost cause: the outer ones only say "client error".
-fn root(error: &dyn Error) -> String {
+/// The innermost cause: the outer ones only say "client error". I/O errors in Chinese.
+fn root(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(cause) = error.source() {
         error = cause;
     }
-    error.to_string()
+    error.downcast_ref().map_or_else(|| error.to_string(), |error| io_words(error).into_owned())
 }
 
 /// TLS 1.2 and 1.3 with the roots of one file. Errors name the parameter.
@@ -252,7 +254,13 @@ fn tls(
     cert: Option<&str>,
     key: Option<&str>,
 ) -> Result<ClientConfig, (&'static str, String)> {
-    let unreadable = |path: &str, error: &dyn Error| format!("无法读取PEM文件 {path}({error})");
+    let unreadable = |path: &str, error: &pem::Error| {
+        let why = match error {
+            pem::Error::Io(error) => io_words(error),
+            _ => "不是有效的PEM内容".into(),
+        };
+        format!("无法读取PEM文件 {path}({why})")
+    };
     let certificates = |param, path: &str| {
         let read: Result<Vec<_>, _> =
             CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
@@ -265,7 +273,7 @@ fn tls(
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca {
         for root in certificates("ca", path)? {
-            roots.add(root).map_err(|error| ("ca", unreadable(path, &error)))?;
+            roots.add(root).map_err(|_| ("ca", format!("{path} 中的证书无效")))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use xinqiao_core::spi::{SecretRef, Secrets};
+use xinqiao_core::spi::{ParamProblem, SecretRef, Secrets};
 
-/// Problems found so far (Chinese).
-pub(crate) type Problems = RefCell<Vec<String>>;
+/// Problems found so far.
+pub(crate) type Problems = RefCell<Vec<ParamProblem>>;
 
 /// One object of parameters. Keys nobody asked for are a problem: see [`Params::done`].
 pub(crate) struct Params<'a> {
@@ -35,13 +35,14 @@ impl<'a> Params<'a> {
 
     /// Adds a problem of this object as a whole.
     pub(crate) fn problem(&self, text: &str) {
-        let at = if self.at.is_empty() { "参数" } else { self.at.trim_end_matches('.') };
-        self.problems.borrow_mut().push(format!("{at}:{text}"));
+        let at = self.at.trim_end_matches('.').to_owned();
+        self.problems.borrow_mut().push(ParamProblem { at, text: text.to_owned() });
     }
 
     /// Adds a problem of one key.
     pub(crate) fn problem_of(&self, key: &str, text: &str) {
-        self.problems.borrow_mut().push(format!("参数 {}{key}:{text}", self.at));
+        let at = format!("{}{key}", self.at);
+        self.problems.borrow_mut().push(ParamProblem { at, text: text.to_owned() });
     }
 
     /// Reports the keys that nobody asked for.
@@ -161,6 +162,15 @@ impl<'a> Params<'a> {
                 default
             }
         }
+    }
+
+    /// A list of texts that must not be empty.
+    pub(crate) fn some_of(&mut self, key: &'static str, default: &[&str]) -> Vec<String> {
+        let list = self.list(key, default);
+        if list.is_empty() {
+            self.problem_of(key, "不能是空列表,至少要有一个代码");
+        }
+        list
     }
 
     /// A list of texts.
@@ -294,7 +304,7 @@ mod tests {
         ];
         assert_eq!(problems.len(), expect.len(), "{problems:#?}");
         for (problem, expect) in problems.iter().zip(expect) {
-            assert!(problem.starts_with(expect), "{problem} / {expect}");
+            assert!(problem.to_string().starts_with(expect), "{problem} / {expect}");
         }
     }
 

@@ -152,6 +152,43 @@ pub struct Field {
     pub source: String,
 }
 
+/// What the platform of a generation counts lengths in: some keep text in columns of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LengthIn {
+    /// Characters.
+    #[default]
+    Characters,
+    /// Bytes of GB 18030: one for ASCII, two for what GBK has, four for the rest.
+    Gb18030,
+    /// Bytes of UTF-8.
+    #[serde(rename = "utf-8")]
+    Utf8,
+}
+
+impl LengthIn {
+    /// The length of a text.
+    pub fn of(self, text: &str) -> usize {
+        match self {
+            Self::Characters => text.chars().count(),
+            Self::Utf8 => text.len(),
+            // Which characters of the basic plane GBK lacks is not known here: they count as two.
+            Self::Gb18030 => text
+                .chars()
+                .map(|c| {
+                    if c.is_ascii() {
+                        1
+                    } else if c < '\u{10000}' {
+                        2
+                    } else {
+                        4
+                    }
+                })
+                .sum(),
+        }
+    }
+}
+
 /// One generation of one dataset.
 #[derive(Debug)]
 pub struct Dataset {
@@ -165,6 +202,8 @@ pub struct Dataset {
     pub in_force: (Date, Option<Date>),
     /// Both clocks, if the dataset has deadlines.
     pub clocks: ClockPolicy,
+    /// What the fields' `max` counts.
+    pub lengths: LengthIn,
     /// Fields in catalogue order.
     pub fields: Vec<Field>,
     by_code: HashMap<Arc<str>, FieldIx>,
@@ -347,6 +386,15 @@ pub(crate) mod tests {
             other => panic!("no sample of {other}"),
         };
         draft(reference, fields)
+    }
+
+    #[test]
+    fn lengths_are_counted_as_the_platform_does() {
+        let count =
+            |text| [LengthIn::Characters, LengthIn::Gb18030, LengthIn::Utf8].map(|l| l.of(text));
+        assert_eq!(count("A1"), [2, 2, 2]);
+        assert_eq!(count("驻马店A"), [4, 7, 10]);
+        assert_eq!(count("\u{20BB7}"), [1, 4, 4]);
     }
 
     #[test]

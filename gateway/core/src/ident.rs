@@ -3,6 +3,7 @@
 
 mod citizen;
 mod org_code;
+pub mod personal;
 mod reg_no;
 mod uscc;
 

@@ -23,6 +23,7 @@ mod program;
 mod skeleton;
 mod testing;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use time::Date;
@@ -88,6 +89,8 @@ pub struct Plan<'m> {
     mapping: &'m Mapping,
     /// The column of each name the mapping uses.
     bound: Vec<Option<u16>>,
+    /// Further columns with the same heading, by name: nobody said which is meant.
+    twins: HashMap<usize, Vec<u16>>,
     /// Columns known when this was bound.
     width: usize,
     /// Branches taken so far, for coverage.
@@ -99,8 +102,8 @@ pub struct Plan<'m> {
 pub enum Applied {
     /// The draft is filled (findings may still refuse it).
     Mapped,
-    /// An `exclude` matched: the row must not be reported (涉密, 简易程序 …); one finding says so
-    /// and the draft is empty.
+    /// The row must not be reported: an `exclude` matched (涉密, 简易程序 …), or a column that decides
+    /// it holds a word on neither side (`scope.unclear`). Findings say so and the draft is empty.
     Excluded,
 }
 
@@ -138,6 +141,11 @@ pub fn skeleton(
     headings: &[String],
 ) -> String {
     skeleton::write(id, target, format, headings)
+}
+
+/// How many fields of a dataset a skeleton would fill from these headings: what it is chosen by.
+pub fn headings_known(target: &Dataset, headings: &[String]) -> usize {
+    skeleton::matches(target, headings)
 }
 
 /// JSON Schema (2020-12) of mapping files, for editors.

@@ -85,6 +85,24 @@ pub enum SecretRef {
     Env(String),
 }
 
+/// What is wrong with a parameter of a source or target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamProblem {
+    /// Which: its keys from the outermost, joined by dots (`login.request.url`); empty for the
+    /// parameters as a whole. The last key may be one that is missing.
+    pub at: String,
+    /// What is wrong (Chinese).
+    pub text: String,
+}
+
+/// `参数 login.request.url:不是有效的网址`.
+impl std::fmt::Display for ParamProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gap = if self.at.is_empty() { "" } else { " " };
+        write!(f, "参数{gap}{}:{}", self.at, self.text)
+    }
+}
+
 /// What a source is started with.
 pub struct SourceContext {
     /// Where messages go.
@@ -117,12 +135,12 @@ pub trait Source: Send + Sync {
 pub trait SourceFactory: Sync {
     /// The name in `feeds.yaml`: `folder`, `rest`.
     fn kind(&self) -> &'static str;
-    /// Checks parameters and builds the source; every problem at once, in Chinese.
+    /// Checks parameters and builds the source; every problem at once.
     fn build(
         &self,
         params: &serde_json::Value,
         secrets: &dyn Secrets,
-    ) -> Result<Arc<dyn Source>, Vec<String>>;
+    ) -> Result<Arc<dyn Source>, Vec<ParamProblem>>;
 }
 
 // ---- formats ------------------------------------------------------------------------------------
@@ -202,6 +220,9 @@ pub enum DecodeError {
         /// What is broken (Chinese).
         detail: String,
     },
+    /// The workbook has no sheet of the name that the mapping wants.
+    #[error("工作簿中没有名为“{0}”的工作表,请核对是否交错了文件,或工作表改了名")]
+    NoSheet(String),
     /// No heading row was found.
     #[error("未找到表头:前30行中没有映射规则所列的列名")]
     NoHeading,
@@ -224,6 +245,7 @@ impl Classify for DecodeError {
             Self::Io(_) => "decode.io",
             Self::WrongFormat { .. } => "decode.wrong-format",
             Self::Malformed { .. } => "decode.malformed",
+            Self::NoSheet(_) => "decode.no-sheet",
             Self::NoHeading => "decode.no-heading",
             Self::Limit { .. } => "decode.limit",
             Self::Forbidden(_) => "decode.forbidden",
@@ -326,11 +348,11 @@ pub trait Target: Send + Sync {
 pub trait TargetFactory: Sync {
     /// The name in `gateway.yaml`: `rest`.
     fn kind(&self) -> &'static str;
-    /// Checks parameters and builds the target; every problem at once, in Chinese.
+    /// Checks parameters and builds the target; every problem at once.
     fn build(
         &self,
         id: &TargetId,
         params: &serde_json::Value,
         secrets: &dyn Secrets,
-    ) -> Result<Arc<dyn Target>, Vec<String>>;
+    ) -> Result<Arc<dyn Target>, Vec<ParamProblem>>;
 }

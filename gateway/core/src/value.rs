@@ -5,5 +5,5 @@ mod date;
 mod text;
 
 pub use amount::{Amount, AmountError, Unit, parse_amount};
-pub use date::{DateError, EMPTY_DATE_SENTINELS, LONG_TERM, parse_date};
-pub use text::{clean, heading, is_placeholder};
+pub use date::{DateError, EMPTY_DATE_SENTINELS, LONG_TERM, parse_date, parse_epoch_millis};
+pub use text::{clean, has_hidden, heading, is_placeholder};

@@ -1,7 +1,8 @@
 //! What a person can ask, one file a verb. A new verb is one file and two lines here: its `mod` and
 //! its place in [`COMMANDS`].
 //!
-//! Results go to stdout, everything said about them to stderr. Exit: 0 fine; 1 something was
+//! Results go to stdout, everything said about them to stderr: errors as text, or with `--json` as
+//! one object `{"error": {"code", "message"}}`. Exit: 0 fine; 1 something was
 //! found, or it failed; 2 the question or the files it rests on are broken.
 
 mod ask;
@@ -23,6 +24,8 @@ mod verdicts;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches};
+use serde_json::json;
+use xinqiao_core::fault::{Classify, io_words};
 
 pub use global::Global;
 
@@ -60,6 +63,16 @@ pub enum CommandError {
     /// It could not be done: exit 1.
     #[error("{0}")]
     Failed(String),
+    /// As one of these, and whoever said so has a stable code for it.
+    #[error("{message}")]
+    Coded {
+        /// Dotted.
+        code: String,
+        /// Chinese.
+        message: String,
+        /// As [`CommandError::Broken`], else as [`CommandError::Failed`].
+        broken: bool,
+    },
     /// Nobody reads the output any more: nothing to say, exit 0.
     #[error("")]
     Unread,
@@ -70,7 +83,39 @@ impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::Unread,
-            _ => Self::Failed(format!("写出结果失败:{error}")),
+            _ => Self::Failed(format!("写出结果失败:{}", io_words(&error))),
+        }
+    }
+}
+
+impl CommandError {
+    /// An error that knows its own code.
+    fn of(error: &(dyn Classify + 'static), message: String) -> Self {
+        Self::Coded { code: error.code().to_owned(), message, broken: false }
+    }
+
+    /// A file that does not hold: `found` is what a person reads.
+    fn invalid(code: &str, found: String) -> Self {
+        Self::Coded { code: code.to_owned(), message: found, broken: true }
+    }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::Broken(_) => "command.broken",
+            Self::Failed(_) => "command.failed",
+            Self::Coded { code, .. } => code,
+            Self::Unread => "command.unread",
+        }
+    }
+
+    /// Tells it on stderr: as text, or as one JSON object `{"error": {"code", "message"}}`.
+    fn tell(&self, json: bool) {
+        let message = self.to_string();
+        let message = message.trim_end();
+        if json {
+            eprintln!("{}", json!({ "error": { "code": self.code(), "message": message } }));
+        } else {
+            eprintln!("{message}");
         }
     }
 }
@@ -92,8 +137,11 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(CommandError::Unread) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", error.to_string().trim_end());
-            ExitCode::from(if matches!(error, CommandError::Broken(_)) { 2 } else { 1 })
+            // Also when the command line itself did not parse.
+            error.tell(std::env::args_os().any(|arg| arg == "--json"));
+            let broken =
+                matches!(error, CommandError::Broken(_) | CommandError::Coded { broken: true, .. });
+            ExitCode::from(if broken { 2 } else { 1 })
         }
     }
 }

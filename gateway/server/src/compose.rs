@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use tokio::task::JoinSet;
+use xinqiao_core::fault::io_words;
 use xinqiao_core::spi::{Clock, SourceContext};
 use xinqiao_http::control::ControlState;
 use xinqiao_http::push::PushState;
@@ -36,7 +37,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] OpenError),
     /// The push listener cannot be bound.
-    #[error("监听 {0} 失败:{1}")]
+    #[error("监听 {0} 失败:{why}", why = io_words(.1))]
     Listen(SocketAddr, std::io::Error),
     /// Starting was interrupted.
     #[error("启动中断:{0}")]
@@ -50,7 +51,7 @@ pub enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A listener failed.
-    #[error("监听中断:{0}")]
+    #[error("监听中断")]
     Listen(#[from] std::io::Error),
     /// A part ended by a panic.
     #[error("内部任务异常中断")]

@@ -17,6 +17,8 @@ mod decode;
 mod deliver;
 mod map;
 mod receive;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::ops::ControlFlow;
@@ -62,5 +64,9 @@ pub fn process(
     input: &mut dyn ReadSeek,
     each: &mut dyn FnMut(CheckedRow) -> ControlFlow<()>,
 ) -> Result<Notes, DecodeError> {
-    decode::decode(job, input, each)
+    let mut notes = decode::decode(job, input, each)?;
+    if notes.rows == 0 && notes.refused.is_none() {
+        notes.warnings.push("文件中没有数据行(只有表头,或内容为空)".to_owned());
+    }
+    Ok(notes)
 }

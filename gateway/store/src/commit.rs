@@ -12,7 +12,7 @@ use crate::encode::{
     version_value,
 };
 use crate::intake::{gone, message};
-use crate::queue::{self, refused_change};
+use crate::queue::{self, standing_change};
 use crate::tables::{Rows as _, Writes as _, id_number, pair};
 use crate::{
     ChunkOutcome, EventKind, ItemState, MessageEnd, NewVersion, PendingMessage, RecordDigest,
@@ -240,7 +240,11 @@ pub(crate) fn count_row(counters: &mut crate::FeedCounters, row: &VerdictRow) {
     match row.outcome {
         RowOutcome::Rejected => {}
         RowOutcome::Duplicate | RowOutcome::Stale => counters.repeated += 1,
-        RowOutcome::New { .. } | RowOutcome::Correction { .. } => counters.committed += 1,
+        RowOutcome::New { .. } => counters.committed += 1,
+        RowOutcome::Correction { .. } => {
+            counters.committed += 1;
+            counters.corrections += 1;
+        }
     }
 }
 
@@ -384,6 +388,6 @@ fn supersede(
     };
     let due = item.due_at;
     queue::move_to(tx, id, &mut item, to, due)?;
-    refused_change(tx, record, was, to);
+    standing_change(tx, record, was, to);
     Ok(())
 }

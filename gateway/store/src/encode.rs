@@ -11,7 +11,8 @@ use xinqiao_core::model::{
 use std::sync::Arc;
 
 use crate::{
-    EventKind, ItemEvent, ItemState, ItemView, MessageEnd, RecordDigest, RowOutcome, StoreError,
+    EventKind, ItemEvent, ItemState, ItemView, MessageEnd, Met, RecordDigest, RowOutcome,
+    StoreError,
 };
 
 /// Layout of every value of this format version.
@@ -87,6 +88,16 @@ pub(crate) struct RecordRow {
 }
 
 impl RecordRow {
+    /// How it met its clocks, once accepted.
+    pub(crate) fn met(&self) -> Option<Met> {
+        let accepted = self.milestones.accepted?;
+        Some(Met {
+            pledged: accepted <= Timestamp::end_of_day(self.deadlines.pledged),
+            statutory: self.late.is_none(),
+            late: self.late,
+        })
+    }
+
     pub(crate) fn version(&self) -> u32 {
         u32::try_from(self.versions.len()).unwrap_or(u32::MAX)
     }
@@ -133,6 +144,7 @@ pub(crate) struct ItemRow {
     pub attempts: u32,
     /// Attempts beyond the first, over the item's life.
     pub retried: u64,
+    /// Grows with every lease: also how often the item was sent.
     pub fence: u64,
     /// When it was first sent.
     pub sent: Option<Timestamp>,
@@ -187,6 +199,7 @@ impl ItemRow {
             state: self.state,
             version: self.version,
             attempts: self.attempts,
+            sends: self.fence,
             due_at: self.due_at,
             deadlines: record.deadlines,
             milestones: Milestones { sent: self.sent, ..record.milestones },

@@ -151,6 +151,7 @@ impl Check<'_> {
             counters.rejected += sum.rejected;
             counters.repeated += sum.repeated;
             counters.committed += sum.committed;
+            counters.corrections += sum.corrections;
         }
         found.extend(done.keys().map(|message| format!("报文{message}:有行结论而无报文")));
         Ok(())
@@ -250,7 +251,9 @@ impl Check<'_> {
                     {
                         found.push(format!("投递项{id}:与所属记录不符"));
                     }
-                    feeds.entry(owner.feed.clone()).or_default().retried += item.retried;
+                    let counters = feeds.entry(owner.feed.clone()).or_default();
+                    counters.retried += item.retried;
+                    counters.dropped += u64::from(item.state == ItemState::Dropped);
                 }
                 None => found.push(format!("投递项{id}:没有记录指向它")),
             }
@@ -285,6 +288,14 @@ impl Check<'_> {
             Ok(true)
         })?;
         differences(&mut self.found, "接入任务", &stored, &self.feeds);
+        for (feed, of) in &self.feeds {
+            let sums = of.rows == of.rejected + of.repeated + of.committed
+                && of.committed == of.corrections + of.accepted + of.open()
+                && of.accepted == of.on_time_statutory + of.late();
+            if !sums {
+                self.found.push(format!("接入任务{feed}:各项计数之间不平衡:{of:?}"));
+            }
+        }
         let mut counts = crate::read::targets(&self.tables)?;
         counts.values_mut().for_each(|states| states.retain(|_, count| *count > 0));
         differences(&mut self.found, "投递目标", &counts, &self.targets);

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
+use xinqiao_core::fault::io_words;
 use xinqiao_core::model::{AgencyId, FeedId};
 use xinqiao_core::spi::{Arrival, ByteStream, Receipt};
 use xinqiao_crypto::{Sm3Stream, hex};
@@ -63,7 +64,7 @@ impl Shared {
         let mut held = Vec::new();
         let mut bytes = 0u64;
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| StoreError::Body(error.to_string()))?;
+            let chunk = chunk.map_err(|error| StoreError::Body(io_words(&error).into_owned()))?;
             bytes = bytes.saturating_add(chunk.len() as u64);
             if bytes > max_bytes {
                 return Err(StoreError::TooLarge(max_bytes));
@@ -98,7 +99,7 @@ impl Shared {
         loop {
             file.write_all(&chunk).await.map_err(io)?;
             let Some(next) = stream.next().await else { break };
-            chunk = next.map_err(|error| StoreError::Body(error.to_string()))?;
+            chunk = next.map_err(|error| StoreError::Body(io_words(&error).into_owned()))?;
             bytes = bytes.saturating_add(chunk.len() as u64);
             if bytes > max_bytes {
                 return Err(StoreError::TooLarge(max_bytes));
@@ -210,5 +211,5 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn io(error: std::io::Error) -> StoreError {
-    StoreError::Io(error.to_string())
+    StoreError::Io(io_words(&error).into_owned())
 }

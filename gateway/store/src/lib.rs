@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use redb::{Builder, Database};
 use tokio::sync::watch;
-use xinqiao_core::fault::{Blame, Classify, Retry};
+use xinqiao_core::fault::{Blame, Classify, Retry, io_words};
 use xinqiao_core::model::{AgencyId, FeedId, TargetId, Timestamp};
 use xinqiao_core::spi::{Arrival, Clock, ReadSeek, Receipt};
 use xinqiao_crypto::DigestKey;
@@ -286,6 +286,11 @@ pub enum OpenError {
     /// A newer program wrote it.
     #[error("存储格式版本{0}比本程序新")]
     TooNew(u32),
+    /// Written before the first release; nothing reads it any more.
+    #[error(
+        "存储格式版本{0}是正式发布前的试用格式,本程序不再读取:请换用新的数据目录,由委办局重新报送"
+    )]
+    TooOld(u32),
 }
 
 impl Store {
@@ -349,6 +354,7 @@ impl Classify for OpenError {
             Self::Locked => "store.locked",
             Self::Io(_) => "store.open",
             Self::TooNew(_) => "store.too-new",
+            Self::TooOld(_) => "store.too-old",
         }
     }
 
@@ -407,8 +413,8 @@ impl Gauge {
         let full = match *last {
             Some((at, full)) if at.elapsed() < Duration::from_secs(1) => full,
             _ => {
-                let disk =
-                    rustix::fs::statvfs(dir).map_err(|error| StoreError::Io(error.to_string()))?;
+                let disk = rustix::fs::statvfs(dir)
+                    .map_err(|error| StoreError::Io(io_words(&error.into()).into_owned()))?;
                 let full = disk.f_bavail.saturating_mul(disk.f_frsize) < self.reserve;
                 *last = Some((Instant::now(), full));
                 full

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use time::Date;
-use xinqiao_core::deadline::{Deadlines, Milestones};
+use xinqiao_core::deadline::{Deadlines, LateOwner, Milestones};
 use xinqiao_core::model::{
     AgencyId, DatasetId, FeedId, Finding, Operation, RecordKey, TargetId, Timestamp, Verdict,
 };
@@ -320,8 +320,11 @@ pub struct ItemView {
     pub state: ItemState,
     /// Version to deliver.
     pub version: u32,
-    /// Attempts so far.
+    /// Attempts at `version` since it came or an operator had it sent again: what the retry policy
+    /// counts.
     pub attempts: u32,
+    /// How often the item was sent in its whole life, every version and attempt.
+    pub sends: u64,
     /// When it is due again.
     pub due_at: Option<Timestamp>,
     /// Both deadlines.
@@ -375,9 +378,31 @@ pub struct RowVerdictView {
     pub outcome: RowOutcome,
     /// Target and state of delivery of the record's version.
     pub delivery: Vec<(TargetId, ItemState)>,
+    /// How the row's record met its clocks; `None` until a target has accepted some version of it.
+    /// A correction's row tells the standing of its record: the clock is the first version's.
+    pub met: Option<Met>,
 }
 
-/// Counters of one feed.
+/// How an accepted record met its clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// Accepted by the end of the pledged day (承诺时限).
+    pub pledged: bool,
+    /// Accepted by the end of the statutory day (法定时限).
+    pub statutory: bool,
+    /// Who is to answer for missing the statutory day; set exactly when it was missed.
+    pub late: Option<LateOwner>,
+}
+
+/// Counters of one feed. Rows stand with the feed that sent them, records with the feed that sent
+/// their first version. Three sums always hold (`fsck` and the demo check them):
+///
+/// - `rows = rejected + repeated + committed` (收到行 = 退回 + 重复 + 新记录和更正);
+/// - `committed = corrections + accepted + open()` (每个新记录不是已被平台接受,就是未受理);
+/// - `accepted = on_time_statutory + late()` (平台接受 = 法定按期 + 逾期).
+///
+/// `refused` and `dropped` say where records stand now. They are no part of these sums: a record
+/// that was accepted once may have a correction refused or given up.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct FeedCounters {
     /// Messages received (duplicates not counted).
@@ -398,6 +423,9 @@ pub struct FeedCounters {
     pub repeated: u64,
     /// Rows that became a new record or version.
     pub committed: u64,
+    /// Of the committed rows, those that are a further version of a known record: corrections and
+    /// withdrawals.
+    pub corrections: u64,
     /// Records accepted by their first target (records, counted once).
     pub accepted: u64,
     /// Records refused by the target and not corrected since.
@@ -416,8 +444,22 @@ pub struct FeedCounters {
     pub late_platform: u64,
     /// Attempts beyond the first.
     pub retried: u64,
+    /// Queue items an operator has given up.
+    pub dropped: u64,
     /// When a message last came.
     pub last_received: Option<Timestamp>,
+}
+
+impl FeedCounters {
+    /// Records accepted after their statutory day, whoever is to answer for it.
+    pub fn late(&self) -> u64 {
+        self.late_agency + self.late_refusal + self.late_gateway + self.late_platform
+    }
+
+    /// Records no target has accepted in any version: on their way, refused, or given up.
+    pub fn open(&self) -> u64 {
+        self.committed.saturating_sub(self.corrections + self.accepted)
+    }
 }
 
 /// Counts of one target's items by state.

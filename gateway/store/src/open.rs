@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use redb::{Builder, Database, DatabaseError, ReadableTableMetadata as _};
+use redb::{Builder, Database, DatabaseError, ReadableTableMetadata as _, StorageError};
+use xinqiao_core::fault::io_words;
 use xinqiao_core::model::{FeedId, TargetId};
 use xinqiao_core::spi::Clock;
 use xinqiao_crypto::DigestKey;
@@ -19,8 +20,8 @@ use crate::{Gauge, OpenError, Shared, Store, StoreError, StoreOptions};
 
 /// The database's file name.
 pub(crate) const DATABASE: &str = "store.redb";
-/// What this program writes, and the newest it reads.
-const FORMAT: u32 = 1;
+/// What this program writes and reads.
+const FORMAT: u32 = 2;
 /// What the key's check value is the keyed digest of.
 const KEY_CHECK: &[u8] = b"xinqiao-store identity key";
 
@@ -75,8 +76,13 @@ pub(crate) fn open(
     builder.set_cache_size(options.cache_bytes);
     let db = open_db(&builder, &path).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
+        DatabaseError::Storage(StorageError::Io(error)) => io(error),
         other => OpenError::Io(other.to_string()),
     })?;
+    if path.is_file() {
+        // The engine makes it as the umask says.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(io)?;
+    }
     // Only now, with the lock held, may files be touched that another process might be using.
     clean_spool(&layout.spool()).map_err(io)?;
 
@@ -107,8 +113,10 @@ pub(crate) fn open(
 /// Checks format and key, and takes in what the committer keeps in memory.
 fn load(tx: &mut Tx<'_>, dir: &Path) -> Result<(DigestKey, u64), OpenError> {
     let format: Option<u32> = tx.tables.meta.read(b"format").map_err(store)?;
-    if let Some(newer) = format.filter(|format| *format > FORMAT) {
-        return Err(OpenError::TooNew(newer));
+    match format {
+        Some(other) if other > FORMAT => return Err(OpenError::TooNew(other)),
+        Some(other) if other < FORMAT => return Err(OpenError::TooOld(other)),
+        _ => {}
     }
     let check: Option<[u8; 16]> = tx.tables.meta.read(b"key-check").map_err(store)?;
     let key = match (check, read_key(dir).map_err(io)?) {
@@ -209,5 +217,5 @@ fn store(error: StoreError) -> OpenError {
 }
 
 fn io(error: std::io::Error) -> OpenError {
-    OpenError::Io(error.to_string())
+    OpenError::Io(io_words(&error).into_owned())
 }

@@ -137,13 +137,22 @@ pub(crate) fn move_to(
     tx.tables.item.put(&id.to_be_bytes(), item)
 }
 
-/// Keeps the number of refused items of a record, and of refused records of its feed.
-pub(crate) fn refused_change(
+/// Keeps the number of refused items of a record, and of refused records and dropped items of its
+/// feed.
+pub(crate) fn standing_change(
     tx: &mut Tx<'_>,
     record: &mut RecordRow,
     was: ItemState,
     is: ItemState,
 ) {
+    match (was == ItemState::Dropped, is == ItemState::Dropped) {
+        (false, true) => tx.feed(&record.feed).dropped += 1,
+        (true, false) => {
+            let counters = tx.feed(&record.feed);
+            counters.dropped = counters.dropped.saturating_sub(1);
+        }
+        _ => {}
+    }
     let stood = record.refused_items > 0;
     if was == ItemState::Refused {
         record.refused_items = record.refused_items.saturating_sub(1);
@@ -328,7 +337,7 @@ fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
         }
     };
     let end = if take_newest(tx, &mut item)? { ItemState::Ready } else { end };
-    refused_change(tx, &mut record, ItemState::Leased, end);
+    standing_change(tx, &mut record, ItemState::Leased, end);
     tx.tables.record.put(&item.record, &record)?;
     move_to(tx, id, &mut item, end, due)?;
     Ok(true)
@@ -354,11 +363,10 @@ fn accept(tx: &mut Tx<'_>, record: &mut RecordRow, item: &ItemRow) {
 
 /// Counts an accepted record into its feed's counters.
 pub(crate) fn count_accepted(counters: &mut FeedCounters, record: &RecordRow) {
-    let Some(accepted) = record.milestones.accepted else { return };
+    let Some(met) = record.met() else { return };
     counters.accepted += 1;
-    counters.on_time_pledged +=
-        u64::from(accepted <= Timestamp::end_of_day(record.deadlines.pledged));
-    match record.late {
+    counters.on_time_pledged += u64::from(met.pledged);
+    match met.late {
         None => counters.on_time_statutory += 1,
         Some(LateOwner::AgencyArrival) => counters.late_agency += 1,
         Some(LateOwner::AgencyRefusal) => counters.late_refusal += 1,
@@ -392,7 +400,7 @@ fn act(tx: &mut Tx<'_>, id: u64, act: QueueAct, detail: &str) -> Result<(), Stor
         item.forgive();
     }
     item.note(tx.now, what, detail);
-    refused_change(tx, &mut record, was, to);
+    standing_change(tx, &mut record, was, to);
     if was == Refused {
         tx.tables.record.put(&item.record, &record)?;
     }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Cursor;
 
 use redb::ReadableDatabase as _;
+use xinqiao_core::fault::io_words;
 use xinqiao_core::model::{Dimension, FeedId, Finding, Severity, TargetId, Timestamp, Verdict};
 use xinqiao_core::spi::ReadSeek;
 use xinqiao_crypto::hex;
@@ -90,7 +91,7 @@ impl Shared {
             return Ok(Box::new(Cursor::new(payload.to_vec())));
         }
         let file = File::open(self.layout.blob(&hex(&head.digest)));
-        Ok(Box::new(file.map_err(|error| StoreError::Io(error.to_string()))?))
+        Ok(Box::new(file.map_err(|error| StoreError::Io(io_words(&error).into_owned()))?))
     }
 
     pub(crate) fn next_due(&self, target: &TargetId) -> Result<Option<Timestamp>, StoreError> {
@@ -390,8 +391,10 @@ fn verdict_view(tables: &Snapshot, row: VerdictRow) -> Result<RowVerdictView, St
     let mut verdict = row.verdict();
     let mut findings = row.findings;
     let mut delivery = Vec::new();
+    let mut met = None;
     if let Some((digest, version)) = row.record {
         let record: RecordRow = tables.record.read(&digest)?.ok_or_else(gone)?;
+        met = record.met();
         for (target, id) in record.items {
             let item: ItemRow = tables.item.read(&id.to_be_bytes())?.ok_or_else(gone)?;
             if let Some(state) = item.state_of(version) {
@@ -411,6 +414,7 @@ fn verdict_view(tables: &Snapshot, row: VerdictRow) -> Result<RowVerdictView, St
         findings,
         outcome: row.outcome,
         delivery,
+        met,
     })
 }
 

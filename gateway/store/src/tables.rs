@@ -5,6 +5,7 @@ use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use xinqiao_core::fault::io_words;
 use xinqiao_core::model::{TargetId, Timestamp};
 
 use crate::encode::{decode, encode};
@@ -140,6 +141,7 @@ impl Writes for Table<'_, &'static [u8], &'static [u8]> {
 pub(crate) fn engine(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Corrupted(what) => StoreError::Corrupt(what.to_string()),
+        redb::Error::Io(error) => StoreError::Io(io_words(&error).into_owned()),
         other => StoreError::Io(other.to_string()),
     }
 }

@@ -185,12 +185,9 @@ impl Drop for Running {
     }
 }
 
-/// `xinqiao`, beside this test: tests/run builds it first.
+/// `xinqiao`.
 pub(crate) fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let binary = test.parent().unwrap().parent().unwrap().join("xinqiao");
-    assert!(binary.is_file(), "not built: cargo build -p xinqiao, then again");
-    binary
+    PathBuf::from(env!("CARGO_BIN_EXE_xinqiao-of-tests"))
 }
 
 /// SplitMix64: the moments of the kills, repeatable by the printed seed.

@@ -17,18 +17,25 @@ use xinqiao_core::spi::ByteStream;
 
 use crate::wire::digest::digest;
 
-/// What changes when a file's content does.
+/// What changes when a file's content does. The time of the last change of any kind is the one that
+/// nobody can set: a file put in another's place with its size and time (`cp -p`) has a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) size: u64,
     pub(super) modified_ns: i128,
+    pub(super) changed_ns: i128,
     pub(super) inode: u64,
 }
 
 impl Stamp {
     fn of(meta: &std::fs::Metadata) -> Self {
-        let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        Self { size: meta.len(), modified_ns, inode: meta.ino() }
+        let nanos = |seconds, rest| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Self {
+            size: meta.len(),
+            modified_ns: nanos(meta.mtime(), meta.mtime_nsec()),
+            changed_ns: nanos(meta.ctime(), meta.ctime_nsec()),
+            inode: meta.ino(),
+        }
     }
 
     /// Of what stands at `path` itself, not of what it links to.
@@ -42,9 +49,10 @@ impl Stamp {
 
     /// Identifies this state of the file of this name.
     pub(super) fn digest(&self, name: &OsStr) -> u128 {
-        let Self { size, modified_ns, inode } = self;
-        let parts = [&size.to_le_bytes()[..], &modified_ns.to_le_bytes(), &inode.to_le_bytes()];
-        digest(std::iter::once(name.as_bytes()).chain(parts))
+        let Self { size, modified_ns, changed_ns, inode } = self;
+        let numbers = [(*size).into(), *modified_ns, *changed_ns, (*inode).into()];
+        let parts = numbers.map(i128::to_le_bytes);
+        digest(std::iter::once(name.as_bytes()).chain(parts.iter().map(<[u8; 16]>::as_slice)))
     }
 }
 
@@ -246,6 +254,22 @@ mod tests {
         let rest: Result<Vec<_>, _> = stream.try_collect().await;
         assert!(rest.is_err() && broken.load(Ordering::Acquire));
         assert!(read(&path, stamp, broken).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_in_anothers_place_is_another_whatever_its_times_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        let put = async |content: &str| {
+            // Written over, not renamed: the inode stays.
+            std::fs::write(&path, content).unwrap();
+            std::fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
+            Stamp::of_path(&path).await.unwrap()
+        };
+        let (first, second) = (put("9001").await, put("9002").await);
+        assert_eq!((first.size, first.modified_ns), (second.size, second.modified_ns));
+        assert_ne!(first.digest(OsStr::new("a.csv")), second.digest(OsStr::new("a.csv")));
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use serde_json::Value;
 use time::macros::format_description;
 use xinqiao_core::model::Timestamp;
-use xinqiao_core::spi::Secrets;
+use xinqiao_core::spi::{ParamProblem, Secrets};
 
 use super::paging::{Numbers, Paging};
 use super::template::{Escape, Template, Values};
@@ -86,7 +86,10 @@ impl LoginRequest {
 }
 
 impl Pull {
-    pub(super) fn from_params(params: &Value, secrets: &dyn Secrets) -> Result<Self, Vec<String>> {
+    pub(super) fn from_params(
+        params: &Value,
+        secrets: &dyn Secrets,
+    ) -> Result<Self, Vec<ParamProblem>> {
         let problems = Problems::default();
         let mut p = Params::new(params, &problems);
         let uri = address(&mut p, "url");
@@ -112,7 +115,7 @@ impl Pull {
         };
         let success = p.object("success").map(|mut success| {
             let path = pointer(&mut success, "path");
-            let ok = success.list("ok", &["00", "200"]);
+            let ok = success.some_of("ok", &["00", "200"]);
             success.done();
             Success { path, ok }
         });

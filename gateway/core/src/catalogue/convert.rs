@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::rules::category::{ORG, PERSON, SOLE};
-use super::rules::{drop_legal_rep_id, fine_in_text, raised, set};
-use super::{Dataset, FieldIx, FieldKind, Generation, Role};
+use super::rules::{check_provenance, drop_legal_rep_id, fine_in_text, raised, set};
+use super::{CheckContext, Dataset, FieldIx, FieldKind, Generation, Role};
 use crate::ident::{CitizenError, CitizenId, SENTINEL};
 use crate::model::{Draft, Finding, Operation, Slot, Value};
 use crate::value::is_placeholder;
@@ -17,7 +17,12 @@ use crate::value::is_placeholder;
 /// already, and unchanged with an error if `to` is older or another dataset.
 ///
 /// Findings name the field of the draft as it came, so that the agency knows it again.
-pub fn convert(mut old: Draft, to: &Arc<Dataset>, findings: &mut Vec<Finding>) -> Draft {
+pub fn convert(
+    mut old: Draft,
+    to: &Arc<Dataset>,
+    context: &CheckContext,
+    findings: &mut Vec<Finding>,
+) -> Draft {
     let from = &old.dataset;
     if from.id == to.id && from.generation == to.generation {
         return old;
@@ -31,6 +36,9 @@ pub fn convert(mut old: Draft, to: &Arc<Dataset>, findings: &mut Vec<Finding>) -
     new.operation = old.operation;
     if old.dataset.generation <= Generation(2016) {
         status(&mut old, &mut new, findings);
+        if new.operation == Operation::Upsert {
+            check_provenance(&mut old, context, findings);
+        }
         use_scope(&mut old, findings);
         penalty_categories(&mut old);
         let category = category(&mut old, &mut new, findings);
@@ -106,39 +114,47 @@ fn penalty_categories(old: &mut Draft) {
         return;
     };
     let joined = match old.text(Role::PenaltyCategory) {
-        Some(first) if first != second => format!("{first};{second}"),
-        _ => second,
+        Some(first) => format!("{first};{second}"),
+        None => second,
     };
     set(old, Role::PenaltyCategory, Some(Value::Text(joined)));
 }
 
-/// 2016 has no category. Only codes tell it; a name never does, however short.
+/// 2016 has no category of its own. A mapping may give one; else only codes tell it, and not every
+/// code: organisations and sole traders alike have a 工商注册号 and a 税务登记号. A name never does,
+/// however short.
+///
+/// A sole trader who is said to be one and has only a 工商注册号 gets the placeholder code that
+/// later generations want there.
 fn category(old: &mut Draft, new: &mut Draft, findings: &mut Vec<Finding>) -> Option<&'static str> {
-    const CODES: [Role; 5] = [
-        Role::SubjectUscc,
-        Role::SubjectOrgCode,
-        Role::SubjectRegNo,
-        Role::SubjectTaxNo,
-        Role::SubjectMixedId,
-    ];
     let given = |role| old.text(role).filter(|text| !is_placeholder(text));
-    let category = match given(Role::SubjectUscc) {
-        Some(code) if code.starts_with("92") || code.eq_ignore_ascii_case(SENTINEL) => SOLE,
-        Some(_) => ORG,
-        None if CODES.iter().skip(1).take(3).any(|role| given(*role).is_some()) => ORG,
-        None if given(Role::SubjectMixedId).is_some() => PERSON,
-        None => {
-            // A code that could not be read has its own finding; a takedown needs no category.
-            let failed =
-                CODES.iter().any(|role| slot_mut(old, *role).is_some_and(|slot| slot.failed));
-            if !failed && new.operation == Operation::Upsert {
-                let message = "没有任何主体代码,无法判定是单位还是自然人";
-                raised::CONVERT_CATEGORY_UNKNOWN.raise(old, Role::SubjectName, message, findings);
+    let stated = resolved(old, Role::SubjectCategory).filter(|text| !is_placeholder(text));
+    let category = match (stated.as_deref(), given(Role::SubjectUscc)) {
+        (Some(stated), code) => {
+            // What the set does not know goes on as written, for its rule to refuse.
+            let known = [ORG, PERSON, SOLE].into_iter().find(|known| *known == stated)?;
+            let reg_no = given(Role::SubjectRegNo).is_some();
+            if known == SOLE && code.is_none() && reg_no {
+                put(new, Role::SubjectUscc, Value::Text(SENTINEL.to_owned()), None);
             }
-            if let Some(slot) = slot_mut(new, Role::SubjectCategory) {
-                slot.failed = true;
-            }
-            return None;
+            known
+        }
+        (None, Some(code)) if code.starts_with("92") => SOLE,
+        (None, Some(code)) if code.eq_ignore_ascii_case(SENTINEL) => SOLE,
+        (None, Some(_)) => ORG,
+        (None, None) if given(Role::SubjectOrgCode).is_some() => ORG,
+        (None, None) if given(Role::SubjectRegNo).is_some() => {
+            let message = "只有工商注册号,无法判定是单位还是个体工商户";
+            return unknown_category(old, new, message, findings);
+        }
+        (None, None) if given(Role::SubjectTaxNo).is_some() => {
+            let message = "只有税务登记号,无法判定是单位还是个体工商户";
+            return unknown_category(old, new, message, findings);
+        }
+        (None, None) if given(Role::SubjectMixedId).is_some() => PERSON,
+        (None, None) => {
+            let message = "没有任何主体代码,无法判定是单位还是自然人";
+            return unknown_category(old, new, message, findings);
         }
     };
     // 2018 knows no sole traders: its code set says what they were called then.
@@ -147,6 +163,30 @@ fn category(old: &mut Draft, new: &mut Draft, findings: &mut Vec<Finding>) -> Op
     let written = Value::Text(written.into_owned());
     put(new, Role::SubjectCategory, written, None);
     Some(category)
+}
+
+/// Refuses the row. A code that could not be read has its own finding; a takedown needs no category.
+fn unknown_category(
+    old: &mut Draft,
+    new: &mut Draft,
+    message: &str,
+    findings: &mut Vec<Finding>,
+) -> Option<&'static str> {
+    const CODES: [Role; 5] = [
+        Role::SubjectUscc,
+        Role::SubjectOrgCode,
+        Role::SubjectRegNo,
+        Role::SubjectTaxNo,
+        Role::SubjectMixedId,
+    ];
+    let failed = CODES.iter().any(|role| slot_mut(old, *role).is_some_and(|slot| slot.failed));
+    if !failed && new.operation == Operation::Upsert {
+        raised::CONVERT_CATEGORY_UNKNOWN.raise(old, Role::SubjectUscc, message, findings);
+    }
+    if let Some(slot) = slot_mut(new, Role::SubjectCategory) {
+        slot.failed = true;
+    }
+    None
 }
 
 /// 2016 keeps one column for a person's own number and for a legal representative's. The first
@@ -244,7 +284,8 @@ fn sole_trader(new: &mut Draft) {
 /// Sets a derived value.
 fn put(draft: &mut Draft, role: Role, value: Value, column: Option<u16>) {
     if let Some(slot) = slot_mut(draft, role) {
-        *slot = Slot { value: Some(value), column, failed: slot.failed, derived: true };
+        let failed = slot.failed;
+        *slot = Slot { value: Some(value), column, failed, derived: true, ..Slot::default() };
     }
 }
 

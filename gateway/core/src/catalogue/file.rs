@@ -17,6 +17,7 @@
 //! source: what the file rests on; a field's own source overrides it
 //! in-force: { from: 2021-07-15, to: 2030-12-31 }   # inclusive, `to` optional; never overlapping
 //! clocks: { statutory-working-days: 7, pledged-days: 7 }
+//! lengths: characters   # optional; what `max` counts: characters (if not given), gb18030 or utf-8 bytes
 //! fields:
 //!   - { code: XK_NR, name: 许可内容, type: text, max: 4000, requirement: required,
 //!       sensitivity: public, role: content, aliases: [行政许可内容], source: … }
@@ -38,7 +39,7 @@ use time::Date;
 use time::macros::format_description;
 
 use super::{
-    Catalogue, CodeSet, Dataset, Field, FieldIx, FieldKind, Generation, Role, Sensitivity,
+    Catalogue, CodeSet, Dataset, Field, FieldIx, FieldKind, Generation, LengthIn, Role, Sensitivity,
 };
 use crate::deadline::ClockPolicy;
 use crate::diagnostic::{Bundle, Diagnostic, Diagnostics, Level};
@@ -131,6 +132,8 @@ struct RawDataset {
     source: String,
     in_force: RawPeriod,
     clocks: ClockPolicy,
+    #[serde(default)]
+    lengths: LengthIn,
     fields: Vec<RawField>,
 }
 
@@ -316,6 +319,7 @@ impl File<'_> {
             title: raw.title,
             in_force: (from?, to.flatten()),
             clocks: raw.clocks,
+            lengths: raw.lengths,
             fields,
             by_code,
             by_role,

@@ -14,6 +14,7 @@ mod legal_rep;
 mod length;
 mod penalty;
 mod person;
+mod provenance;
 pub mod raised;
 mod required;
 mod status;
@@ -28,6 +29,8 @@ use crate::model::{Dimension, Draft, Finding, Operation, Severity, Value};
 pub(super) use document::is_short;
 pub(super) use legal_rep::drop_id as drop_legal_rep_id;
 pub(super) use penalty::fine_in_text;
+pub(super) use provenance::check_provenance;
+pub(crate) use text::CONTROL as TEXT_CONTROL;
 
 /// A rule.
 #[derive(Debug, Clone, Copy)]
@@ -57,9 +60,12 @@ pub const RULES: &[Rule] = &[
     text::DAMAGED,
     text::PRIVATE_USE,
     text::CONTROL,
+    text::NOT_NFC,
+    text::SPECIAL,
     legal_rep::ID,
     code_set::CODE_SET,
     code_set::OTHER,
+    code_set::REPEATED,
     status::INVALID,
     document::FROM_LICENCE,
     document::PLACEHOLDER,
@@ -76,6 +82,8 @@ pub const RULES: &[Rule] = &[
     legacy_code::REG_NO_FORM,
     legacy_code::REG_NO_CHECK_DIGIT,
     legacy_code::ORG_CODE,
+    legacy_code::TAX_NO,
+    legacy_code::INSTITUTION_NO,
     length::TOO_LONG,
     category::ORG_CODE,
     category::ORG_PERSONAL_ID,
@@ -85,6 +93,7 @@ pub const RULES: &[Rule] = &[
     category::PREFIX,
     person::CITIZEN_ID,
     person::BIRTH_DATE,
+    person::PUBLIC_NUMBER,
     legal_rep::MISSING,
     agency::CODE,
     agency::DEPARTMENT,
@@ -93,6 +102,10 @@ pub const RULES: &[Rule] = &[
     dates::VALID_BEFORE_DECISION,
     dates::VALID_TO,
     dates::PUBLICITY_END,
+    dates::END_PAST,
+    provenance::UPDATED_BEFORE_DECISION,
+    provenance::UPDATED_FUTURE,
+    provenance::DIVISION,
     penalty::FINE_MISSING,
     penalty::FINE_UNEXPECTED,
     penalty::FINE_DIFFERS,
@@ -103,14 +116,20 @@ pub const RULES: &[Rule] = &[
     raised::VALUE_AMOUNT,
     raised::VALUE_DIGITS_LOST,
     raised::ROW_MALFORMED,
+    raised::ROW_INSTRUCTION,
     raised::ROW_DAMAGED,
     raised::MAPPING_LOOKUP,
     raised::MAPPING_REQUIRED,
     raised::MAPPING_CHECK,
     raised::MAPPING_NO_COLUMN,
+    raised::MAPPING_REPEATED_COLUMN,
     raised::SCOPE_SUMMARY_PROCEDURE,
     raised::SCOPE_STATE_SECRET,
     raised::SCOPE_MINOR_CORRECTED,
+    raised::SCOPE_UNCLEAR,
+    raised::STATUS_UNCLEAR,
+    raised::SCOPE_MINOR,
+    raised::SCOPE_NOT_PUBLIC,
     raised::SCOPE_RESTRICTED_USE,
     raised::CONVERT_UNSUPPORTED,
     raised::CONVERT_CATEGORY_UNKNOWN,
@@ -221,7 +240,9 @@ fn is_missing(draft: &Draft, role: Role) -> bool {
     slot.is_some_and(|slot| slot.value.is_none() && !slot.failed)
 }
 
-/// The catalogue's name of the field that plays `role`.
+/// What to call the field that plays `role`.
 fn name(draft: &Draft, role: Role) -> &str {
-    draft.dataset.role(role).and_then(|ix| draft.dataset.field(ix)).map_or("", |field| &field.name)
+    let ix = draft.dataset.role(role);
+    let field = ix.and_then(|ix| Some((draft.dataset.field(ix)?, draft.slot(ix)?)));
+    field.map_or("", |(field, slot)| slot.label(field))
 }

@@ -32,27 +32,7 @@ pub enum CitizenError {
 impl CitizenId {
     /// Parses a trimmed text: 18 digits with `X`/`x` allowed last, or 15 old digits (no check), which become 18.
     pub fn parse(text: &str) -> Result<Self, CitizenError> {
-        let length = text.chars().count();
-        if !matches!(length, 15 | 18) {
-            return Err(CitizenError::Length);
-        }
-        for (character, position) in text.chars().zip(1_u8..) {
-            if !(character.is_ascii_digit() || position == 18 && matches!(character, 'X' | 'x')) {
-                return Err(CitizenError::Character(position));
-            }
-        }
-        let bytes = text.as_bytes();
-        let mut full = [0; 18];
-        if length == 15 {
-            full[..6].copy_from_slice(&bytes[..6]);
-            full[6..8].copy_from_slice(b"19");
-            full[8..17].copy_from_slice(&bytes[6..]);
-            full[17] = check_character(&full);
-        } else {
-            full.copy_from_slice(bytes);
-            full[17].make_ascii_uppercase();
-        }
-        let born = birth_date(&full).ok_or(CitizenError::BirthDate)?;
+        let (full, born) = digits(text)?;
         if full[17] != check_character(&full) {
             return Err(CitizenError::CheckDigit);
         }
@@ -70,6 +50,38 @@ impl fmt::Debug for CitizenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CitizenId(******************)")
     }
+}
+
+/// The date of birth in a text of the form of a number, and whether its check digit holds.
+pub(super) fn look(text: &str) -> Result<(Date, bool), CitizenError> {
+    let (full, born) = digits(text)?;
+    Ok((born, full[17] == check_character(&full)))
+}
+
+/// The 18 characters, the last one unchecked, and the date of birth.
+fn digits(text: &str) -> Result<([u8; 18], Date), CitizenError> {
+    let length = text.chars().count();
+    if !matches!(length, 15 | 18) {
+        return Err(CitizenError::Length);
+    }
+    for (character, position) in text.chars().zip(1_u8..) {
+        if !(character.is_ascii_digit() || position == 18 && matches!(character, 'X' | 'x')) {
+            return Err(CitizenError::Character(position));
+        }
+    }
+    let bytes = text.as_bytes();
+    let mut full = [0; 18];
+    if length == 15 {
+        full[..6].copy_from_slice(&bytes[..6]);
+        full[6..8].copy_from_slice(b"19");
+        full[8..17].copy_from_slice(&bytes[6..]);
+        full[17] = check_character(&full);
+    } else {
+        full.copy_from_slice(bytes);
+        full[17].make_ascii_uppercase();
+    }
+    let born = birth_date(&full).ok_or(CitizenError::BirthDate)?;
+    Ok((full, born))
 }
 
 /// The check character of the first 17 digits: ISO 7064 MOD 11-2.

@@ -1,24 +1,21 @@
 //! From a file that could be read to a mapping that can run: everything that needs the catalogue.
 
+mod field;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Mapping;
 use super::codes::{self, Table};
-use super::file::{CheckKind, FieldFile, MappingFile, OnMiss, TestFile, UnitFile};
-use super::op::{DatePattern, Op, pattern};
-use super::program::{
-    Check, Exclude, FieldPlan, From, Kind, Lookup, Name, NameIx, Program, RecordCheck,
-    RequiredWhen, When, compared,
-};
+use super::file::{CheckFile, MappingFile, TestFile};
+use super::program::{Exclude, Keep, Name, NameIx, Program, RecordCheck, When, Withdraw, compared};
 use crate::catalogue::rules::{self, Rule};
-use crate::catalogue::{Catalogue, Dataset, Field, FieldIx, FieldKind, Requirement, Role};
+use crate::catalogue::{Catalogue, Dataset, FieldIx, FieldKind, Requirement};
 use crate::diagnostic::Bundle;
 use crate::model::{
-    CellKind, Encoding, FormatKind, FormatSpec, HeaderSpec, MappingId, Severity, UnknownColumn,
-    Value,
+    Encoding, FormatKind, FormatSpec, HeaderSpec, MappingId, Severity, UnknownColumn,
 };
-use crate::value::{Unit, parse_amount, parse_date};
+use crate::value::heading;
 use crate::yaml::{At, Entries, Reader, Several, nearest};
 
 /// The language version this build reads.
@@ -47,19 +44,20 @@ pub(super) fn compile(
     };
     let tables = codes::load(&file.codes, bundle, reader);
     let tree = matches!(format.kind, FormatKind::Xml | FormatKind::Json | FormatKind::Ndjson);
+    let workbook = format.kind == FormatKind::Workbook;
     let prefixes = !format.namespaces.is_empty();
     let mut compiler = Compiler {
         reader,
         dataset: target,
         tables,
         used_tables: BTreeSet::new(),
-        program: Program { tree, prefixes, ..Program::default() },
+        program: Program { tree, workbook, prefixes, ..Program::default() },
         names: HashMap::new(),
         mapped: BTreeSet::new(),
     };
     compiler.run(&file);
     let program = compiler.program;
-    let known_headings = program.names.iter().map(|n| n.compared.clone()).collect();
+    let known_headings = program.names.iter().map(|n| n.heading().to_owned()).collect();
     let on_unknown = file.source.on_unknown_column.map_or(UnknownColumn::default(), |w| w.0);
     Some(Mapping {
         id: id.ok()?,
@@ -111,6 +109,8 @@ impl Compiler<'_, '_> {
     fn run(&mut self, file: &MappingFile) {
         for exclude in &file.exclude {
             let when = self.when(&exclude.when);
+            let open = (exclude.when.span.clone(), "mapping.open-scope");
+            let keep = self.keep(&when, &exclude.when, exclude.keep.as_ref(), open);
             let in_scope = |rule: &&Rule| rule.id.starts_with("scope.");
             let Some(rule) = rules::find(&exclude.rule.value).filter(in_scope) else {
                 let known: Vec<String> =
@@ -120,12 +120,18 @@ impl Compiler<'_, '_> {
                 continue;
             };
             let branch = self.program.branch(format!("排除({})", rule.id));
-            self.program.excludes.push(Exclude { when, rule, branch });
+            self.program.excludes.push(Exclude { when, keep, rule, branch });
         }
         if let Some(when) = &file.withdraw_when {
-            let when = self.when(when);
+            let open = (when.span.clone(), "mapping.open-status");
+            let written = when;
+            let when = self.when(written);
+            let keep = self.keep(&when, written, file.withdraw_keep.as_ref(), open);
             let branch = self.program.branch("识别为撤销".into());
-            self.program.withdraw = Some((when, branch));
+            self.program.withdraw = Some(Withdraw { when, keep, branch });
+        } else if let Some(keep) = &file.withdraw_keep {
+            let message = "withdraw-keep 要与 withdraw-when 一起用".into();
+            self.reader.error("mapping.misplaced", keep.span.clone(), message, None);
         }
         self.mapped =
             file.fields.0.iter().filter_map(|(c, _)| self.dataset.find(&c.value)).collect();
@@ -217,7 +223,7 @@ impl Compiler<'_, '_> {
             return *ix;
         }
         let ix = self.program.names.len();
-        self.program.names.push(Name { written: name.value.clone(), compared: compared.clone() });
+        self.program.names.push(Name::new(&name.value, compared.clone(), self.program.tree));
         self.names.insert(compared, ix);
         ix
     }
@@ -227,237 +233,55 @@ impl Compiler<'_, '_> {
             let message = "条件不能为空,否则每一行都会符合或都不符合".into();
             self.reader.error("yaml.value", when.span.clone(), message, None);
         }
+        let compared = |values: &Several<String>| values.0.iter().map(|v| heading(v)).collect();
         let conditions = when.value.0.iter();
-        When(conditions.map(|(name, values)| (self.name(name), values.0.clone())).collect())
+        When(conditions.map(|(name, values)| (self.name(name), compared(values))).collect())
     }
 
-    fn field(
+    /// The other side of a condition. Without it whatever is not listed goes on, which is worth a
+    /// warning (`open`: where, and its code).
+    fn keep(
         &mut self,
-        ix: FieldIx,
-        target: &Field,
-        code: &At<String>,
-        field: &FieldFile,
-    ) -> Option<FieldPlan> {
-        let from = self.from(target, code, field);
-        let table = field.code.as_ref().and_then(|name| self.table(target, name));
-        let label = &target.code;
-        let ops =
-            field.r#do.iter().filter_map(|op| Op::compile(op, self.reader)).collect::<Vec<_>>();
-        let ops = ops
-            .into_iter()
-            .map(|op| {
-                let branch = if op.can_fail() {
-                    self.program.branch(format!("{label}:提取不到"))
-                } else {
-                    usize::MAX
-                };
-                (op, branch)
-            })
-            .collect();
-        let keep_missing = field.on_miss.is_some_and(|w| w.0 == OnMiss::Keep);
-        let lookup = table.map(|table| Lookup {
-            table,
-            keep_missing,
-            hit: self.program.branch(format!("{label}:代码表查到")),
-            miss: self.program.branch(format!("{label}:代码表查不到")),
-        });
-        if field.on_miss.is_some() && field.code.is_none() {
-            self.misplaced(code, "on-miss", "只用于有 code 的字段");
-        }
-        let default = field.default.as_ref().and_then(|text| {
-            let value = self.value(target, text)?;
-            Some((value, self.program.branch(format!("{label}:用缺省值"))))
-        });
-        let kind = self.kind(target, code, field);
-        let separators = self.split(target, code, field);
-        let checks = field.check.0.iter().filter_map(|c| self.compile_check(c)).collect::<Vec<_>>();
-        if !checks.is_empty() && !matches!(kind, Kind::Text) {
-            self.misplaced(code, "check", "只用于文本字段");
-        }
-        let check_failed = if checks.is_empty() {
-            usize::MAX
-        } else {
-            self.program.branch(format!("{label}:检查不通过"))
-        };
-        let required = field.required.then(|| self.program.branch(format!("{label}:必填而为空")));
-        let required_when = field.required_when.as_ref().map(|when| {
-            let conditions = when.value.0.iter();
-            let when = conditions
-                .filter_map(|(c, values)| Some((self.mapped_field(c)?, values.0.clone())))
-                .collect();
-            RequiredWhen {
-                when,
-                holds: self.program.branch(format!("{label}:条件必填,条件成立")),
-                not: self.program.branch(format!("{label}:条件必填,条件不成立")),
-            }
-        });
-        let is_key = matches!(target.role, Some(Role::DocNumber | Role::LicenceNumber));
-        let text = matches!(kind, Kind::Text);
-        let must = target.requirement == Requirement::Required;
-        Some(FieldPlan {
-            field: ix,
-            code: Arc::clone(&target.code),
-            name: target.name.clone(),
-            from: from?,
-            ops,
-            split: separators,
-            lookup,
-            default,
-            kind,
-            // A required text keeps its "无": whether that will do is for the catalogue's rules.
-            drop_placeholder: !(field.keep_placeholder || is_key || text && must),
-            identifier: target.role.is_some_and(is_identifier),
-            checks,
-            check_failed,
-            required,
-            required_when,
-        })
-    }
-
-    fn from(&mut self, target: &Field, code: &At<String>, field: &FieldFile) -> Option<From> {
-        let ways = usize::from(!field.from.0.is_empty())
-            + usize::from(field.concat.is_some())
-            + usize::from(field.r#const.is_some());
-        if ways != 1 {
-            let (message, help) = if ways == 0 {
-                (format!("字段{}没有取值来源", code.value), "请写 from、concat 或 const")
-            } else {
-                (format!("字段{}有几种取值来源", code.value), "from、concat、const 只能写一种")
-            };
-            self.reader.error("mapping.no-source", code.span.clone(), message, Some(help.into()));
-            return None;
-        }
-        if let Some(text) = &field.r#const {
-            return self.value(target, text).map(From::Const);
-        }
-        if let Some(concat) = &field.concat {
-            let names = concat.from.iter().map(|name| self.name(name)).collect();
-            let branch = self.program.branch(format!("{}:由几列连接", target.code));
-            return Some(From::Concat(names, concat.with.clone().unwrap_or_default(), branch));
-        }
-        let mut names = Vec::new();
-        for name in &field.from.0 {
-            let ix = self.name(name);
-            if names.iter().any(|(known, _)| *known == ix) {
-                let message = format!("列名“{}”重复", name.value);
-                self.reader.warning("mapping.repeated-name", name.span.clone(), message, None);
-                continue;
-            }
-            let branch = self.program.branch(format!("{}:取自“{}”", target.code, name.value));
-            names.push((ix, branch));
-        }
-        Some(From::First(names))
-    }
-
-    /// A constant or default as a value of the field.
-    fn value(&mut self, target: &Field, text: &At<String>) -> Option<Value> {
-        let parsed = match &target.kind {
-            FieldKind::Date => {
-                parse_date(&text.value, CellKind::Text).map(Value::Date).map_err(|e| e.to_string())
-            }
-            // In 万元, as the catalogue has it; `unit` is about the source.
-            FieldKind::Amount => {
-                parse_amount(&text.value, Unit::Wan).map(Value::Amount).map_err(|e| e.to_string())
-            }
-            FieldKind::Code { set, .. } => {
-                if codes::allows(set, &text.value) {
-                    Ok(Value::Text(text.value.clone()))
-                } else {
-                    codes::not_in_set(self.reader, set, text);
-                    return None;
-                }
-            }
-            FieldKind::Text { .. } => Ok(Value::Text(text.value.clone())),
-        };
-        match parsed {
-            Ok(value) => Some(value),
-            Err(why) => {
-                let message = format!("{}的值{why}", target.name);
-                self.reader.error("yaml.value", text.span.clone(), message, None);
-                None
-            }
-        }
-    }
-
-    fn table(&mut self, target: &Field, name: &At<String>) -> Option<Arc<HashMap<String, String>>> {
-        let Some(table) = self.tables.get(&name.value) else {
-            let known: Vec<String> = self.tables.keys().cloned().collect();
-            unknown(self.reader, "mapping.unknown-codes", "没有代码表", name, &known);
+        when: &When,
+        written: &At<Entries<Several<String>>>,
+        keep: Option<&At<Several<String>>>,
+        open: (std::ops::Range<usize>, &'static str),
+    ) -> Option<Keep> {
+        let key = if open.1 == "mapping.open-scope" { "keep" } else { "withdraw-keep" };
+        let Some(keep) = keep else {
+            let message = "条件没有列出照常报送的值:没有想到的写法会照常报送".to_owned();
+            let help = format!("请用 {key} 列出该列表示照常报送的值,其余的值就会退回");
+            self.reader.warning(open.1, open.0, message, Some(help));
             return None;
         };
-        self.used_tables.insert(name.value.clone());
-        if let FieldKind::Code { set, .. } = &target.kind {
-            table.check_against(set, self.reader);
-        }
-        Some(Arc::clone(&table.values))
-    }
-
-    fn kind(&mut self, target: &Field, code: &At<String>, field: &FieldFile) -> Kind {
-        let unit = field.unit.as_ref().map(|unit| unit.value.0);
-        let patterns: Vec<DatePattern> =
-            field.date.0.iter().filter_map(|p| DatePattern::compile(p, self.reader)).collect();
-        if unit.is_some() && target.kind != FieldKind::Amount {
-            self.misplaced(code, "unit", "只用于金额字段");
-        }
-        if !field.date.0.is_empty() && target.kind != FieldKind::Date {
-            self.misplaced(code, "date", "只用于日期字段");
-        }
-        match target.kind {
-            FieldKind::Text { .. } | FieldKind::Code { .. } => Kind::Text,
-            FieldKind::Date => {
-                let failed = self.program.branch(format!("{}:日期有误", target.code));
-                Kind::Date { patterns, failed }
-            }
-            FieldKind::Amount => {
-                let failed = self.program.branch(format!("{}:金额有误", target.code));
-                let unit = if unit == Some(UnitFile::Yuan) { Unit::Yuan } else { Unit::Wan };
-                Kind::Amount { unit, failed }
-            }
-        }
-    }
-
-    fn split(
-        &mut self,
-        target: &Field,
-        code: &At<String>,
-        field: &FieldFile,
-    ) -> Option<(Vec<char>, String)> {
-        let Some(split) = &field.split else {
-            if field.join.is_some() {
-                self.misplaced(code, "join", "要与 split 一起用");
-            }
+        let ([(name, values)], [(column, listed)]) = (when.0.as_slice(), &*written.value.0) else {
+            let message = format!("{key} 只用于一列的条件");
+            self.reader.error("mapping.misplaced", keep.span.clone(), message, None);
             return None;
         };
-        if split.value.is_empty() {
-            self.misplaced(code, "split", "应写至少一个分隔符");
+        let kept: Vec<String> = keep.value.0.iter().map(|value| heading(value)).collect();
+        let Some(usual) = keep.value.0.first().cloned() else {
+            let message = format!("{key} 不能为空,否则每一行都会退回");
+            self.reader.error("yaml.value", keep.span.clone(), message, None);
+            return None;
+        };
+        if kept.iter().any(|value| values.contains(value)) {
+            let message = format!("{key} 与条件有相同的值");
+            self.reader.error("yaml.value", keep.span.clone(), message, None);
+            return None;
         }
-        if matches!(target.kind, FieldKind::Date | FieldKind::Amount) {
-            self.misplaced(code, "split", "只用于文本和代码字段");
-        }
-        let join = field.join.as_ref().map_or(";", |j| &j.value);
-        Some((split.value.chars().collect(), join.to_owned()))
+        let list = |values: &[String]| {
+            let shown = |v: &String| if v.is_empty() { "(空)".to_owned() } else { v.clone() };
+            values.iter().map(shown).collect::<Vec<_>>().join("、")
+        };
+        let meaning = if key == "keep" { "不报送" } else { "撤销" };
+        let words =
+            format!("请改填:{}(照常报送),或{}({meaning})", list(&keep.value.0), list(&listed.0));
+        let unclear = self.program.branch(format!("“{}”取值不明", column.value));
+        Some(Keep { name: *name, values: kept, usual, words, unclear })
     }
 
-    fn misplaced(&mut self, code: &At<String>, key: &str, why: &str) {
-        let message = format!("字段{}的 {key} {why}", code.value);
-        self.reader.error("mapping.misplaced", code.span.clone(), message, None);
-    }
-
-    fn compile_check(&mut self, check: &At<CheckKind>) -> Option<Check> {
-        Some(match &check.value {
-            CheckKind::Uscc => Check::Uscc,
-            CheckKind::CitizenId => Check::CitizenId,
-            CheckKind::OrgCode => Check::OrgCode,
-            CheckKind::RegNo => Check::RegNo,
-            CheckKind::OneOf(values) => Check::OneOf(values.clone()),
-            CheckKind::Matches(text) => {
-                let whole = At { value: format!("^(?:{text})$"), span: check.span.clone() };
-                Check::Matches(pattern(&whole, self.reader)?)
-            }
-        })
-    }
-
-    fn check(&mut self, check: &super::file::CheckFile) {
+    fn check(&mut self, check: &CheckFile) {
         let (left, right) = (self.mapped_field(&check.left), self.mapped_field(&check.right));
         let (Some(left), Some(right)) = (left, right) else { return };
         let kind = |ix| {
@@ -496,7 +320,7 @@ impl Compiler<'_, '_> {
             let name = compared(&column.value, self.program.tree, self.program.prefixes);
             if !self.names.contains_key(&name) {
                 let known: Vec<String> =
-                    self.program.names.iter().map(|n| n.written.clone()).collect();
+                    self.program.names.iter().map(|n| n.written.to_string()).collect();
                 unknown(
                     self.reader,
                     "mapping.unknown-column",
@@ -524,26 +348,6 @@ impl Compiler<'_, '_> {
             }
         }
     }
-}
-
-/// Fields whose digits all count.
-fn is_identifier(role: Role) -> bool {
-    matches!(
-        role,
-        Role::SubjectUscc
-            | Role::SubjectRegNo
-            | Role::SubjectOrgCode
-            | Role::SubjectTaxNo
-            | Role::SubjectInstitutionNo
-            | Role::SubjectSocialNo
-            | Role::SubjectMixedId
-            | Role::LegalRepIdNo
-            | Role::PersonIdNo
-            | Role::DocNumber
-            | Role::LicenceNumber
-            | Role::AgencyCode
-            | Role::SourceCode
-    )
 }
 
 /// Something named that does not exist, with what was probably meant.

@@ -26,10 +26,12 @@ crate::file_struct! {
         source: SourceFile,
         /// 代码表:来源写法 → 目录写法
         codes: Entries<CodesFile>,
-        /// 不得报送的行(涉密、简易程序等):任一条匹配即排除,整行内容不留存
+        /// 不得报送的行(涉密、简易程序等):任一条匹配即排除,不生成记录
         exclude: Vec<ExcludeFile>,
         /// 表示撤销(撤下公示)的行:列出的列都取到列出的值
         withdraw_when: Option<At<Entries<Several<String>>>>,
+        /// withdraw-when 那一列里表示照常报送的值;写了之后,两边都没有列出的值(空也算一个值)一律退回
+        withdraw_keep: Option<At<Several<String>>>,
         /// 目标字段代码 → 取值办法
         fields: Entries<FieldFile>,
         /// 字段之间的比较
@@ -66,6 +68,8 @@ crate::file_struct! {
     pub(in crate::mapping) struct ExcludeFile {
         /// 条件:列名 → 值(多个值任一即可;多列须同时满足)
         when: At<Entries<Several<String>>>,
+        /// 同一列里表示照常报送的值;写了之后,两边都没有列出的值(空也算一个值)一律退回,不猜
+        keep: Option<At<Several<String>>>,
         /// 依据的规则编号,如 scope.summary-procedure
         rule: At<String>,
     }
@@ -74,7 +78,7 @@ crate::file_struct! {
 crate::file_struct! {
     /// 一个字段的取值办法。次序:取值 → 去空白 → do → split → code → default → 类型转换 → check
     pub(in crate::mapping) struct FieldFile {
-        /// 来源列名(可多个,取第一个非空的);树形来源写路径,如 party/name、@wsh
+        /// 来源列名(可多个,取第一个非空的);树形来源写路径,如 party/name、@wsh;同名的几列写“备注#2”指第几列
         from: Several<At<String>>,
         /// 由几列连接而成
         concat: Option<ConcatFile>,
@@ -94,7 +98,7 @@ crate::file_struct! {
         on_miss: Option<Word<OnMiss>>,
         /// 金额字段的来源单位:wan 万元(缺省)、yuan 元
         unit: Option<At<Word<UnitFile>>>,
-        /// 日期写法,用 YYYY MM DD 表示,如 DD/MM/YYYY;不写则自动识别常见写法
+        /// 日期写法,用 YYYY MM DD 表示,如 DD/MM/YYYY;不写则自动识别常见写法。另可写 epoch-ms(13位毫秒数,限 XML、JSON)、serial(Excel 序列数)
         date: Several<At<String>>,
         /// 必填(目录已要求必填的不用再写)
         required: bool,

@@ -1,35 +1,50 @@
 //! Running a compiled mapping over rows.
 
+mod scope;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::file::Compare;
 use super::program::{
-    Check, FieldPlan, From, Kind, Program, RecordCheck, RequiredWhen, When, compared,
+    Check, FieldPlan, From, Kind, Name, Program, RecordCheck, RequiredWhen, compared,
 };
 use super::{Applied, Mapping, Plan};
-use crate::catalogue::rules::{Rule, raised};
+use crate::catalogue::rules::{Rule, TEXT_CONTROL, raised};
 use crate::catalogue::{FieldIx, Requirement};
 use crate::ident::{CitizenId, Uscc, check_reg_no, org_code_check};
 use crate::model::{
     CellKind, Columns, Dimension, Draft, Finding, Operation, Row, Severity, Slot, Value,
 };
-use crate::value::{DateError, clean, is_placeholder, parse_amount, parse_date};
+use crate::value::{
+    DateError, clean, has_hidden, is_placeholder, parse_amount, parse_date, parse_epoch_millis,
+};
 
 pub(super) fn bind<'m>(mapping: &'m Mapping, columns: &Columns) -> Plan<'m> {
     let program: &Program = &mapping.program;
     let headings: Vec<String> =
         columns.names().iter().map(|n| compared(n, program.tree, program.prefixes)).collect();
-    let bound = program
-        .names
-        .iter()
-        .map(|name| {
-            let at = headings.iter().position(|heading| *heading == name.compared)?;
-            u16::try_from(at).ok()
-        })
-        .collect();
-    Plan { mapping, bound, width: columns.len(), hits: vec![false; program.branches.len()] }
+    let found = |wanted: &str| {
+        let matching = headings.iter().enumerate().filter(|(_, heading)| *heading == wanted);
+        matching.filter_map(|(at, _)| u16::try_from(at).ok()).collect::<Vec<_>>()
+    };
+    let mut twins = HashMap::new();
+    let bound = program.names.iter().enumerate().map(|(ix, name)| {
+        let columns = found(&name.compared);
+        match (columns.as_slice(), &name.nth) {
+            ([], Some((base, nth))) => found(base).get(nth - 1).copied(),
+            ([], None) => None,
+            ([first], _) => Some(*first),
+            ([first, others @ ..], _) => {
+                twins.insert(ix, others.to_vec());
+                Some(*first)
+            }
+        }
+    });
+    let bound = bound.collect();
+    Plan { mapping, bound, twins, width: columns.len(), hits: vec![false; program.branches.len()] }
 }
 
 impl Plan<'_> {
@@ -43,17 +58,28 @@ impl Plan<'_> {
         let program = &self.mapping.program;
         let unused = |name: &str| {
             let name = compared(name, program.tree, program.prefixes);
-            !name.is_empty() && program.names.iter().all(|known| known.compared != name)
+            !name.is_empty() && {
+                let known = |n: &Name| n.compared == name || n.heading() == name;
+                !program.names.iter().any(known)
+            }
         };
         let indexed = columns.names().iter().enumerate();
         indexed.filter(|(_, n)| unused(n)).filter_map(|(ix, _)| u16::try_from(ix).ok()).collect()
     }
 
     /// One finding per field that must be filled, by catalogue or mapping, and has none of its
-    /// columns in the source: every row would be refused. Tree sources name columns as they come,
+    /// columns in the source: every row would be refused; and one per heading the mapping uses that
+    /// several columns bear: rows in which they differ will be. Tree sources name columns as they come,
     /// so ask after the last row.
     pub fn missing_columns(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
+        let mut repeated: Vec<_> = self.twins.keys().collect();
+        repeated.sort_unstable();
+        for name in repeated {
+            let name = self.mapping.program.names.get(*name).map_or("", |name| &name.written);
+            let message = format!("有几列都用表头“{name}”,内容不同的行将退回");
+            findings.push(raised::MAPPING_REPEATED_COLUMN.finding(None, None, message));
+        }
         for plan in &self.mapping.program.fields {
             let Some(field) = self.mapping.target.field(plan.field) else { continue };
             let must = plan.required.is_some() || field.requirement == Requirement::Required;
@@ -80,19 +106,16 @@ impl Plan<'_> {
         } else {
             *draft = Draft::new(Arc::clone(&mapping.target));
         }
-        for exclude in &mapping.program.excludes {
-            if self.holds(&exclude.when, row) {
-                self.hit(exclude.branch);
-                let message = "该行不属于报送范围,内容未留存".to_owned();
-                findings.push(exclude.rule.finding(None, None, message));
-                return Applied::Excluded;
-            }
+        if self.excluded(row, findings) {
+            return Applied::Excluded;
         }
-        if let Some((when, branch)) = &mapping.program.withdraw
-            && self.holds(when, row)
-        {
-            self.hit(*branch);
-            draft.operation = Operation::Withdraw;
+        if let Some(withdraw) = &mapping.program.withdraw {
+            if self.holds(&withdraw.when, row) {
+                self.hit(withdraw.branch);
+                draft.operation = Operation::Withdraw;
+            } else if let Some(keep) = &withdraw.keep {
+                self.keeps(keep, &raised::STATUS_UNCLEAR, row, findings);
+            }
         }
         for field in &mapping.program.fields {
             let mut slot = Slot::default();
@@ -113,14 +136,6 @@ impl Plan<'_> {
         Applied::Mapped
     }
 
-    fn holds(&self, when: &When, row: &Row) -> bool {
-        when.0.iter().all(|(name, values)| {
-            let Some(column) = self.bound.get(*name).copied().flatten() else { return false };
-            let text = clean(row.get(column).text);
-            values.iter().any(|value| **value == *text)
-        })
-    }
-
     fn hit(&mut self, branch: usize) {
         if let Some(hit) = self.hits.get_mut(branch) {
             *hit = true;
@@ -136,12 +151,28 @@ impl Plan<'_> {
             From::First(names) => self.first(field, names, row, slot),
             From::Concat(names, with, branch) => self.concat(names, with, *branch, row, slot),
         };
+        if let Kind::Amount { unit, .. } = field.kind {
+            slot.unit = Some(unit);
+        }
+        let hidden = self.hidden(field, row, slot.column);
+        let torn = self.torn(field, row, slot);
         let mapping = self.mapping;
         let mut fail = |slot: &mut Slot, rule: &Rule, what: &dyn std::fmt::Display| {
             slot.failed = rule.severity == Severity::Error;
-            let message = format!("{}:{what}", field.name);
-            findings.push(rule.finding(mapping.target.field(field.field), slot.column, message));
+            let message = format!("{}:{what}", slot.heading.as_deref().unwrap_or(&field.name));
+            let fix = match slot.unit {
+                Some(unit) if rule.id == raised::VALUE_AMOUNT.id => {
+                    format!("请只填数字,{}", unit.hint())
+                }
+                _ => rule.fix.to_owned(),
+            };
+            let target = mapping.target.field(field.field);
+            findings.push(rule.finding_with_fix(target, slot.column, message, fix));
         };
+        if torn {
+            let what = "有几列用这个表头,内容又不相同,不能判定取哪一列";
+            return fail(slot, &raised::MAPPING_REPEATED_COLUMN, &what);
+        }
         let Some((text, kind)) = raw else {
             if let Some((value, branch)) = &field.default {
                 self.hit(*branch);
@@ -151,6 +182,19 @@ impl Plan<'_> {
         };
         if kind == CellKind::Damaged {
             return fail(slot, &raised::ROW_DAMAGED, &"有无法解码的字符");
+        }
+        if let Some(inside) = hidden {
+            let refusing = match &field.kind {
+                Kind::Date { .. } => Some(&raised::VALUE_DATE),
+                Kind::Amount { .. } => Some(&raised::VALUE_AMOUNT),
+                Kind::Text => None,
+            };
+            // A digit may be among what nobody sees: no sum is made of what is left.
+            let rule = refusing.filter(|_| inside).unwrap_or(&TEXT_CONTROL);
+            fail(slot, rule, &"夹有控制字符或不可见字符");
+            if slot.failed {
+                return;
+            }
         }
         if field.identifier && kind == CellKind::Number && digits_lost(&text) {
             return fail(slot, &raised::VALUE_DIGITS_LOST, &"长号码被存成了数值,末尾数字已丢失");
@@ -175,10 +219,12 @@ impl Plan<'_> {
         let mut refused = None;
         let value = match &field.kind {
             Kind::Text => Some(Value::Text(text.into_owned())),
-            Kind::Date { patterns, failed } => {
+            Kind::Date { patterns, epoch, serial, failed } => {
                 let by_pattern = patterns.iter().find_map(|pattern| pattern.parse(&text));
                 let parsed = match by_pattern {
                     Some(date) => Ok(date),
+                    None if *epoch && is_digits(&text, 13) => parse_epoch_millis(&text),
+                    None if *serial && is_serial(&text) => parse_date(&text, CellKind::Number),
                     None if kind == CellKind::Text && !patterns.is_empty() => {
                         Err(DateError::Unrecognised)
                     }
@@ -220,7 +266,31 @@ impl Plan<'_> {
         slot.value = value;
     }
 
-    /// The first source that is not empty.
+    /// Whether a cell the field is made of holds something nobody sees; whether in its midst.
+    fn hidden(&self, field: &FieldPlan, row: &Row, column: Option<u16>) -> Option<bool> {
+        let judge = |column: u16| {
+            let text = row.get(column).text;
+            has_hidden(text, false).then(|| has_hidden(text, true))
+        };
+        match &field.from {
+            From::Const(_) => None,
+            From::First(_) => judge(column?),
+            From::Concat(names, ..) => {
+                let bound = names.iter().filter_map(|n| self.bound.get(*n).copied().flatten());
+                bound.filter_map(judge).max()
+            }
+        }
+    }
+
+    /// Notes where a value stands, or would.
+    fn stands(&self, slot: &mut Slot, name: usize, column: u16) {
+        let program = &self.mapping.program;
+        slot.column = Some(column);
+        slot.heading =
+            program.names.get(name).filter(|_| !program.tree).map(|n| Arc::clone(&n.written));
+    }
+
+    /// The first source that is not empty. The slot points at it, else at the first there is.
     fn first<'r>(
         &mut self,
         field: &FieldPlan,
@@ -230,16 +300,21 @@ impl Plan<'_> {
     ) -> Option<(Cow<'r, str>, CellKind)> {
         for (name, branch) in names {
             let Some(column) = self.bound.get(*name).copied().flatten() else { continue };
+            if slot.column.is_none() {
+                self.stands(slot, *name, column);
+            }
             let cell = row.get(column);
             if cell.kind == CellKind::Absent {
                 continue;
             }
             let text = clean(cell.text);
-            if text.is_empty() || (field.drop_placeholder && says_nothing(&text)) {
+            // The zero date is for the date's own parser to tell.
+            let zero = matches!(field.kind, Kind::Date { .. }) && text.starts_with("0000");
+            if text.is_empty() || (field.drop_placeholder && !zero && says_nothing(&text)) {
                 continue;
             }
             self.hit(*branch);
-            slot.column = Some(column);
+            self.stands(slot, *name, column);
             return Some((text, cell.kind));
         }
         None
@@ -256,15 +331,20 @@ impl Plan<'_> {
     ) -> Option<(Cow<'r, str>, CellKind)> {
         let mut joined = String::new();
         let mut kind = CellKind::Text;
+        let mut empty = true;
         for name in names {
             let Some(column) = self.bound.get(*name).copied().flatten() else { continue };
+            if slot.column.is_none() {
+                self.stands(slot, *name, column);
+            }
             let cell = row.get(column);
             let text = clean(cell.text);
             if text.is_empty() || says_nothing(&text) {
                 continue;
             }
-            if slot.column.is_none() {
-                slot.column = Some(column);
+            if empty {
+                self.stands(slot, *name, column);
+                empty = false;
             } else {
                 joined.push_str(with);
             }
@@ -273,7 +353,9 @@ impl Plan<'_> {
             }
             joined.push_str(&text);
         }
-        slot.column?;
+        if empty {
+            return None;
+        }
         self.hit(branch);
         Some((Cow::Owned(joined), kind))
     }
@@ -325,9 +407,10 @@ impl Plan<'_> {
             return;
         }
         slot.failed = true;
-        let message = format!("{}:按映射规则必填,来源为空", field.name);
+        let label = slot.heading.as_deref().unwrap_or(&field.name);
+        let message = format!("{label}:按映射规则必填,来源为空");
         let target = self.mapping.target.field(field.field);
-        findings.push(raised::MAPPING_REQUIRED.finding(target, None, message));
+        findings.push(raised::MAPPING_REQUIRED.finding(target, slot.column, message));
         if let Some(branch) = field.required {
             self.hit(branch);
         }
@@ -371,6 +454,16 @@ impl Plan<'_> {
 /// [`is_placeholder`], asked only of texts that could be one: no word among them is longer.
 fn says_nothing(text: &str) -> bool {
     (text.len() <= 24 || !text.starts_with(char::is_alphanumeric)) && is_placeholder(text)
+}
+
+fn is_digits(text: &str, count: usize) -> bool {
+    text.len() == count && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// A text that is one of Excel's days: of 1927 to 2173, with or without a time.
+fn is_serial(text: &str) -> bool {
+    let (days, time) = text.split_once('.').unwrap_or((text, ""));
+    is_digits(days, 5) && time.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A workbook keeps 15 digits of a number; more, or an exponent, means that some are gone.

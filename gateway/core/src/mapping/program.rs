@@ -25,10 +25,12 @@ pub(super) struct Program {
     pub(super) names: Vec<Name>,
     /// Whether names are paths.
     pub(super) tree: bool,
+    /// Whether text cells may hold Excel's serial days.
+    pub(super) workbook: bool,
     /// Whether path segments keep their namespace prefixes.
     pub(super) prefixes: bool,
     pub(super) excludes: Vec<Exclude>,
-    pub(super) withdraw: Option<(When, Branch)>,
+    pub(super) withdraw: Option<Withdraw>,
     pub(super) fields: Vec<FieldPlan>,
     pub(super) checks: Vec<RecordCheck>,
     /// Every branch a test can take, in words.
@@ -45,17 +47,57 @@ impl Program {
 
 #[derive(Debug)]
 pub(super) struct Name {
-    pub(super) written: String,
+    pub(super) written: Arc<str>,
     pub(super) compared: String,
+    /// `备注#2`: the heading as compared and which of several it is, from 1.
+    pub(super) nth: Option<(String, usize)>,
 }
 
-/// All columns hold one of their values.
+impl Name {
+    pub(super) fn new(written: &str, compared: String, tree: bool) -> Self {
+        let nth = written.rsplit_once('#').filter(|_| !tree).and_then(|(base, nth)| {
+            let nth = nth.trim().parse().ok().filter(|nth| *nth > 0)?;
+            Some((crate::value::heading(base), nth)).filter(|(base, _)| !base.is_empty())
+        });
+        Self { written: Arc::from(written), compared, nth }
+    }
+
+    /// The heading to look for.
+    pub(super) fn heading(&self) -> &str {
+        self.nth.as_ref().map_or(&self.compared, |(base, _)| base)
+    }
+}
+
+/// All columns hold one of their values (in the form of [`crate::value::heading`]).
 #[derive(Debug)]
 pub(super) struct When(pub(super) Vec<(NameIx, Vec<String>)>);
+
+/// What the one column of a [`When`] holds in rows that go on. Anything else is refused: a word
+/// nobody thought of must not publish a secret.
+#[derive(Debug)]
+pub(super) struct Keep {
+    pub(super) name: NameIx,
+    /// As compared.
+    pub(super) values: Vec<String>,
+    /// The first as written, which a test's row gets that does not name the column.
+    pub(super) usual: String,
+    /// All accepted words, for the fix.
+    pub(super) words: String,
+    pub(super) unclear: Branch,
+}
+
+/// What takes a record down.
+#[derive(Debug)]
+pub(super) struct Withdraw {
+    pub(super) when: When,
+    pub(super) keep: Option<Keep>,
+    pub(super) branch: Branch,
+}
 
 #[derive(Debug)]
 pub(super) struct Exclude {
     pub(super) when: When,
+    pub(super) keep: Option<Keep>,
     pub(super) rule: &'static Rule,
     pub(super) branch: Branch,
 }
@@ -102,8 +144,18 @@ pub(super) struct Lookup {
 #[derive(Debug)]
 pub(super) enum Kind {
     Text,
-    Date { patterns: Vec<DatePattern>, failed: Branch },
-    Amount { unit: Unit, failed: Branch },
+    Date {
+        patterns: Vec<DatePattern>,
+        /// 13 digits are milliseconds since 1970.
+        epoch: bool,
+        /// A text of five digits is a day of Excel's, as in a workbook's text cells.
+        serial: bool,
+        failed: Branch,
+    },
+    Amount {
+        unit: Unit,
+        failed: Branch,
+    },
 }
 
 #[derive(Debug)]

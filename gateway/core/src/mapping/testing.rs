@@ -6,10 +6,10 @@ use std::sync::Arc;
 use time::Date;
 
 use super::file::{OptText, TestFile};
-use super::program::line_of;
+use super::program::{compared, line_of};
 use super::{Applied, Mapping, TestOutcome, TestReport};
 use crate::catalogue::{self, Catalogue, CheckContext};
-use crate::model::{Columns, Draft, Finding, Operation, Row, Severity, Shape};
+use crate::model::{CellKind, Columns, Draft, Finding, Operation, Row, Severity, Shape};
 use crate::yaml::At;
 
 pub(super) fn run(mapping: &Mapping, catalogue: &Catalogue, today: Date) -> TestReport {
@@ -65,6 +65,20 @@ impl TestRun {
             columns.find_or_push(&name.value);
             row.push(&cell.text, cell.kind);
         }
+        // A test of one field need not name the columns of scope and state.
+        let program = &mapping.program;
+        let keeps = program.excludes.iter().filter_map(|exclude| exclude.keep.as_ref());
+        for keep in keeps.chain(program.withdraw.iter().filter_map(|w| w.keep.as_ref())) {
+            let name = program.names.get(keep.name).map_or("", |name| &name.written);
+            let given = |column: &At<String>| {
+                compared(&column.value, program.tree, program.prefixes)
+                    == compared(name, program.tree, program.prefixes)
+            };
+            if !test.row.0.iter().any(|(column, _)| given(column)) {
+                columns.find_or_push(name);
+                row.push(&keep.usual, CellKind::Text);
+            }
+        }
         let mut draft = Draft::new(Arc::clone(&mapping.target));
         let mut mapped = Vec::new();
         let mut plan = mapping.bind(&columns);
@@ -74,9 +88,10 @@ impl TestRun {
         let asks =
             test.reject.is_some() || !test.warn.is_empty() || !test.expect_platform.0.is_empty();
         let platform = (asks && applied == Applied::Mapped).then(|| {
+            let context = CheckContext { today };
             let to = catalogue.in_force(&mapping.target.id, today).unwrap_or(&mapping.target);
-            let mut converted = catalogue::convert(draft.clone(), to, &mut checked);
-            catalogue::check(&mut converted, &CheckContext { today }, &mut checked);
+            let mut converted = catalogue::convert(draft.clone(), to, &context, &mut checked);
+            catalogue::check(&mut converted, &context, &mut checked);
             converted
         });
         Self { applied, draft, platform, mapped, checked, hits }

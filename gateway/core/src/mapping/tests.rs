@@ -1,5 +1,8 @@
 //! The language as a whole: what it accepts, what it refuses and how, what rows become.
 
+mod files;
+mod rows;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -278,16 +281,6 @@ fn excluded_rows_leave_nothing_but_one_finding() {
 }
 
 #[test]
-fn tests_may_speak_of_conversion_and_catalogue_rules() {
-    let mapping = mapping(
-        "fields: { CF_XDR_MC: { from: 名称 }, CF_JDRQ: { from: 日期 } }\ntests:\n  - { name: 缺, row: { 名称: 某公司, 日期: 2020-01-02 }, reject: [CF_WSH], expect-platform: { CF_JDRQ: 2020-01-02 } }\n  - { name: 应通过, row: { 名称: 某公司 }, reject: [] }\n",
-    );
-    let report = mapping.run_tests(&catalogue(), date!(2026 - 11 - 23));
-    assert_eq!(report.outcomes[0].failures, Vec::<String>::new());
-    assert!(report.outcomes[1].failures.len() > 3, "{:?}", report.outcomes[1].failures);
-}
-
-#[test]
 fn tree_names_are_paths_with_or_without_prefixes() {
     let text = format!(
         "{}fields:\n  CF_XDR_MC: {{ from: party/name }}\n  CF_WSH: {{ from: '@wsh' }}\n",
@@ -318,186 +311,6 @@ fn plans_notice_new_columns_and_know_strangers() {
     assert!(plan.is_stale(&columns));
 }
 
-/// What a person reads who made a mistake of every kind.
-#[test]
-fn every_error_of_a_file_is_shown_at_its_place() {
-    let text = "\
-mapping: 1
-id: 城管
-title: 市城管局
-target: admin-penalty/2016
-source: { format: cvs, on-unknown-colum: warn }
-codes:
-  类别: { 罚: 罚宽 }
-fields:
-  CF_JDQR: { from: 决定日期 }
-  CF_JDRQ: { from: 决定日期, unit: yuan, required: yes }
-  处罚事由: { from: 事由 }
-  CF_XDR_MC: { from: [名称], do: [halfwidht, { pad: { too: 3 } }] }
-  CF_XDR_MC: { from: 又名 }
-  CF_XZJG: {}
-  CF_CFLB1: { from: 类别, code: 类型 }
-checks:
-  - { id: C1, left: CF_JDRQ, op: =<, right: CF_XZJG, message: 不对 }
-";
-    let first = errors(text);
-    same_as_golden(
-        "golden/errors-in-reading.txt",
-        include_str!("golden/errors-in-reading.txt"),
-        &first,
-        text,
-    );
-    let text = "\
-mapping: 1
-id: cg
-title: 市城管局
-target: admin-penalty/2016
-source: { format: csv }
-codes:
-  类别: { 罚: 罚宽 }
-  别的: { file: codes/none.csv }
-fields:
-  CF_JDQR: { from: 决定日期 }
-  CF_JDRQ: { from: 决定日期, unit: yuan }
-  处罚事由: { from: 事由 }
-  CF_XDR_MC: { from: [名称], do: [{ regex-extract: { pattern: '(?=甲)' } }] }
-  CF_XZJG: {}
-  CF_CFLB1: { from: 类别, code: 类别 }
-  CF_CFLB2: { from: 类别, code: 类型 }
-  CF_ZT: { const: '9' }
-checks:
-  - { id: C1, left: CF_JDRQ, op: '<', right: CF_XZJG, message: 不对 }
-  - { id: C2, left: CF_JDRQ, op: '<', right: CF_GSJZQ, message: 不对 }
-tests:
-  - name: 名称
-    row: { 名成: 某公司 }
-    expect: { CF_XDR_MC: 某公司 }
-";
-    let second = errors(text);
-    same_as_golden(
-        "golden/errors-in-meaning.txt",
-        include_str!("golden/errors-in-meaning.txt"),
-        &second,
-        text,
-    );
-}
-
-/// Compares what is rendered with a file; a failure shows the whole new text.
-fn same_as_golden(name: &str, golden: &str, found: &Diagnostics, text: &str) {
-    let files = Bundle([("agencies/cg/m.yaml".to_owned(), text.to_owned())].into());
-    let shown = found.render(&files, false);
-    assert!(shown == golden, "{name}\n----\n{shown}----");
-}
-
-#[test]
-fn syntax_errors_and_folded_scalars_are_told_in_chinese() {
-    for (text, code, line) in [
-        ("mapping: 1\nid: [a\n", "yaml.syntax", 0),
-        ("mapping: 1\n\tid: a\n", "yaml.syntax", 1),
-        ("mapping: 1\nid: *x\n", "yaml.syntax", 2),
-        ("", "yaml.type", 0),
-        ("mapping: 1\ntitle: 城管\n  id: a\n", "yaml.syntax", 3),
-        ("mapping: 1\ntitle: 城管\n  处罚\n", "yaml.folded", 2),
-        ("mapping: 1\nmapping: 1\n", "yaml.duplicate-key", 2),
-    ] {
-        let found = errors(text);
-        let d =
-            found.0.iter().find(|d| d.code == code).unwrap_or_else(|| panic!("{text}: {found}"));
-        assert!(line == 0 || d.line == line, "{text}: {found}");
-        assert!(!d.message.is_empty() && !d.message.is_ascii());
-    }
-}
-
-#[test]
-fn the_example_in_the_reference_holds() {
-    let page = include_str!("../../../docs/formats/mapping.zh.md");
-    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-    let (mapping, _) = Mapping::parse("m.yaml", example, &catalogue(), &bundle())
-        .unwrap_or_else(|errors| panic!("{errors}"));
-    let report = mapping.run_tests(&catalogue(), date!(2026 - 11 - 23));
-    assert_eq!(report.outcomes.len(), 3);
-    for outcome in &report.outcomes {
-        assert_eq!(outcome.failures, Vec::<String>::new(), "{}", outcome.name);
-    }
-    for op in
-        ["halfwidth", "upper", "strip", "brackets", "replace", "pad", "substr", "regex-extract"]
-    {
-        assert!(page.contains(&format!("| `{op}")), "{op}");
-    }
-}
-
-const TESTED: &str = "\
-codes: { 类: { 罚: 罚款 } }
-withdraw-when: { 状态: 撤销 }
-fields:
-  CF_XDR_MC: { from: [名称, 当事人], required: true }
-  CF_CFLB1: { from: 类别, code: 类 }
-  CF_JDRQ: { from: 日期 }
-tests:
-  - name: 第一来源
-    row: { 名称: 某公司, 类别: 罚, 日期: 2020年1月2日 }
-    expect: { CF_XDR_MC: 某公司, CF_CFLB1: 罚款, CF_JDRQ: 2020-01-02 }
-  - name: 第二来源和查不到
-    row: { 当事人: 某公司, 类别: 别的, 日期: 昨天, 状态: 撤销 }
-    reject: [CF_CFLB1, CF_JDRQ]
-    withdraw: true
-";
-
-#[test]
-fn tests_pass_and_tell_what_they_leave_out() {
-    let mapping = mapping(TESTED);
-    let report = mapping.run_tests(&catalogue(), date!(2026 - 11 - 23));
-    for outcome in &report.outcomes {
-        assert_eq!(outcome.failures, Vec::<String>::new(), "{}", outcome.name);
-    }
-    assert_eq!(report.outcomes.iter().map(|o| o.line).collect::<Vec<_>>(), [13, 16]);
-    assert_eq!(report.fields_covered, (3, 3));
-    assert_eq!(report.branches_covered, (8, 9));
-    assert_eq!(report.uncovered, ["CF_XDR_MC:必填而为空"]);
-}
-
-#[test]
-fn a_test_that_does_not_hold_says_why() {
-    let mapping = mapping(&format!(
-        "{}  - name: 都不对\n    row: {{ 日期: 昨天, 类别: 罚 }}\n    expect: {{ CF_CFLB1: 警告, CF_JDRQ: null }}\n    warn: [CF_XDR_MC]\n    withdraw: true\n",
-        TESTED
-    ));
-    let report = mapping.run_tests(&catalogue(), date!(2026 - 11 - 23));
-    let failures = &report.outcomes[2].failures;
-    assert_eq!(failures.len(), 5, "{failures:?}");
-    assert_eq!(failures[0], "CF_CFLB1应为“警告”,实为“罚款”");
-}
-
-#[test]
-fn a_skeleton_of_real_headings_parses_and_fills_what_it_can() {
-    let catalogue = catalogue();
-    let target = catalogue.by_reference("admin-penalty/2016").unwrap();
-    let headings =
-        ["序号", "行政处罚决定书文号 ", "CF_CFMC", "处罚类别", "罚款金额", "相对人名称", "a: #b"]
-            .map(str::to_owned);
-    let id = MappingId::new("cg-xzcf").unwrap();
-    let text = skeleton(&id, target, &FormatSpec::new(FormatKind::Workbook), &headings);
-    let (mapping, warnings) = Mapping::parse("m.yaml", &text, &catalogue, &bundle()).unwrap();
-    assert!(!warnings.has_errors());
-    let codes: Vec<&str> = mapping.program.fields.iter().map(|f| &*f.code).collect();
-    assert_eq!(codes, ["CF_XDR_MC", "CF_WSH", "CF_CFMC", "CF_CFLB1", "CF_NR_FK"]);
-    for part in ["# 缺少 CF_JDRQ", "#   \"序号\"", "#   \"a: #b\""] {
-        assert!(text.contains(part), "{part}\n{text}");
-    }
-    let empty = skeleton(&id, target, &FormatSpec::new(FormatKind::Json), &[]);
-    assert!(Mapping::parse("m.yaml", &empty, &catalogue, &bundle()).is_ok());
-}
-
-#[test]
-fn the_schema_is_the_one_in_the_repository() {
-    let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
-    let required = |of: &serde_json::Value| of["required"].as_array().cloned().unwrap_or_default();
-    assert_eq!(required(&json_schema()), ["mapping", "id", "title", "target", "source"]);
-    assert!(required(&json_schema()["$defs"]["FieldFile"]).is_empty());
-    let golden = include_str!("../../../../mappings/mapping.schema.json");
-    assert!(schema == golden, "mappings/mapping.schema.json should be:\n----\n{schema}----");
-}
-
 proptest! {
     /// Whatever the cells hold: no panic, no value left in a failed slot, and no finding that
     /// quotes a cell.
@@ -525,23 +338,6 @@ proptest! {
             }
         }
     }
-
-    /// Any text at all is either a mapping or a list of errors inside the file.
-    #[test]
-    fn any_file_is_read_or_refused(text in "(mapping|id|fields|[a-z]|[:{}\\[\\], \n#*&!|>'\"\t-]|甲|1){0,60}") {
-        let found = Mapping::parse("m.yaml", &text, &catalogue_once(), &Bundle::default());
-        if let Err(found) = found {
-            prop_assert!(found.has_errors());
-            prop_assert!(found.0.iter().all(|d| d.span.end <= text.len()));
-            let files = Bundle([("m.yaml".to_owned(), text)].into());
-            prop_assert!(!found.render(&files, true).is_empty());
-        }
-    }
-}
-
-fn catalogue_once() -> Catalogue {
-    static ONCE: std::sync::OnceLock<Catalogue> = std::sync::OnceLock::new();
-    ONCE.get_or_init(catalogue).clone()
 }
 
 /// A mapping that uses every part of the language on a row.

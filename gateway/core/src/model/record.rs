@@ -1,13 +1,16 @@
 //! A mapped record: one slot per field of its dataset.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use time::Date;
 
-use crate::catalogue::{Dataset, FieldIx, Role};
-use crate::value::Amount;
+use crate::catalogue::{Dataset, Field, FieldIx, Role};
+use crate::ident::Uscc;
+use crate::ident::personal::mask;
+use crate::value::{Amount, Unit};
 
 /// A parsed value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +39,25 @@ impl fmt::Display for Value {
 pub struct Slot {
     /// The value; `None` if the source had none, or it could not be parsed.
     pub value: Option<Value>,
-    /// The source column it came from; `None` for constants and derived values.
+    /// The source column it came from, or would have: an empty cell keeps its place. `None` for
+    /// constants, derived values, and fields none of whose columns the source has.
     pub column: Option<u16>,
+    /// That column's heading as the mapping writes it, where columns have headings: the name the
+    /// agency knows the field by.
+    pub heading: Option<Arc<str>>,
+    /// The unit amounts of that column are in, so that advice can be given in it.
+    pub unit: Option<Unit>,
     /// A finding has been raised on this field already: later rules must not add "missing".
     pub failed: bool,
     /// The value was derived, not reported (e.g. an amount read out of free text).
     pub derived: bool,
+}
+
+impl Slot {
+    /// What to call the field before the agency: by its own heading where that is known.
+    pub fn label<'a>(&'a self, field: &'a Field) -> &'a str {
+        self.heading.as_deref().unwrap_or(&field.name)
+    }
 }
 
 /// What a row asks for.
@@ -158,15 +174,31 @@ impl RecordKey {
             self.dataset, self.agency, self.document, self.decided
         )
     }
+
+    /// For people: the parts that may be shown, joined by `/`. A person shows as `自然人`, any other
+    /// subject without a public code as `***`; `mark` (where the row stands) is added if anything
+    /// was hidden, so that two records look like two.
+    pub fn shown(&self, today: Date, mark: &str) -> String {
+        let agency = mask(&self.agency, today);
+        let document = mask(&self.document, today);
+        let (subject, told) = match &self.subject {
+            Subject::Code(code) if is_public_code(code, today) => (code.as_str(), true),
+            Subject::Person(_) => ("自然人", false),
+            Subject::Code(_) | Subject::Name(_) => ("***", false),
+        };
+        let whole = matches!((&agency, &document), (Cow::Borrowed(_), Cow::Borrowed(_)));
+        let mark = if told && whole { "" } else { mark };
+        format!("{agency}/{document}/{}/{subject}{mark}", self.decided)
+    }
 }
 
-/// For people: the parts that may be shown, joined by `/`. A person's number shows as `自然人`.
-impl fmt::Display for RecordKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subject = match &self.subject {
-            Subject::Code(code) | Subject::Name(code) => code,
-            Subject::Person(_) => "自然人",
-        };
-        write!(f, "{}/{}/{}/{subject}", self.agency, self.document, self.decided)
-    }
+/// Whether a subject's code is one: it may as well be whatever stood in a shifted column.
+fn is_public_code(code: &str, today: Date) -> bool {
+    let public = match code.strip_prefix("GS:") {
+        Some(reg_no) => {
+            matches!(reg_no.len(), 13 | 15) && reg_no.bytes().all(|b| b.is_ascii_digit())
+        }
+        None => Uscc::parse(code).is_ok(),
+    };
+    public && matches!(mask(code, today), Cow::Borrowed(_))
 }

@@ -41,10 +41,10 @@ pub const EMPTY_DATE_SENTINELS: &[Date] =
 /// | with a zone: the day it is in Asia/Shanghai | `2026-11-04T16:00:00.000Z` |
 /// | a zone without a time (`xs:date`): the day as written | `2026-11-05+08:00` |
 /// | compact, also with a time | `20200316` `20200316093000` |
-/// | milliseconds since 1970, 13 digits | `1793836800000` |
 /// | serial of Excel's 1900 system (`Number` only) | `42473` `42473.5` |
 ///
-/// Full-width digits and signs are read as half-width ones. Years before 1800 are taken for typing
+/// Milliseconds since 1970 look like any long number: see [`parse_epoch_millis`]. Full-width digits
+/// and signs are read as half-width ones. Years before 1800 are taken for typing
 /// errors, a bare year in a number cell for no date.
 pub fn parse_date(text: &str, kind: CellKind) -> Result<Date, DateError> {
     let text = clean(text);
@@ -66,6 +66,15 @@ pub fn parse_date(text: &str, kind: CellKind) -> Result<Date, DateError> {
         Some(moment) => shanghai_day(date, moment),
         None => Ok(date),
     }
+}
+
+/// The day in Asia/Shanghai of a moment in milliseconds since 1970, 13 digits: only for a source that
+/// is said to write its dates so, for a text of 13 digits may be any number.
+pub fn parse_epoch_millis(text: &str) -> Result<Date, DateError> {
+    let millis = Some(text).filter(|text| text.len() == 13 && is_digits(text));
+    let millis: i64 = millis.and_then(|text| text.parse().ok()).ok_or(DateError::Unrecognised)?;
+    let seconds = millis / 1000 + SHANGHAI_SECONDS;
+    checked(date!(1970 - 01 - 01).checked_add(Duration::days(seconds / 86_400)))
 }
 
 const LONG_TERM_WORDS: &[&str] =
@@ -100,10 +109,6 @@ fn from_number(whole: &str, fraction: &str, kind: CellKind) -> Result<Date, Date
                 ((Ok(year), Ok(month)), Ok(day)) => from_parts((year, month, day)),
                 _ => Err(DateError::Unrecognised),
             }
-        }
-        13 if exact => {
-            let seconds = number / 1000 + SHANGHAI_SECONDS;
-            checked(date!(1970 - 01 - 01).checked_add(Duration::days(seconds / 86_400)))
         }
         _ => Err(DateError::Unrecognised),
     }
@@ -275,9 +280,6 @@ mod tests {
             ("2026-12-31T16:00:00Z", date!(2027 - 01 - 01)),
             ("2026-11-05+08:00", date!(2026 - 11 - 05)),
             ("2026-11-05Z", date!(2026 - 11 - 05)),
-            ("1793836800000", date!(2026 - 11 - 05)),
-            ("1793807999999", date!(2026 - 11 - 04)),
-            ("1793808000000", date!(2026 - 11 - 05)),
             ("2020-02-29", date!(2020 - 02 - 29)),
             ("2099/12/31", LONG_TERM),
             ("长期", LONG_TERM),
@@ -289,6 +291,22 @@ mod tests {
             ("9999-12-31T00:00:00Z", LONG_TERM),
         ] {
             assert_eq!(parse_date(text, TEXT), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn milliseconds_are_a_date_only_where_they_are_asked_for() {
+        for (text, day) in [
+            ("1793836800000", date!(2026 - 11 - 05)),
+            ("1793807999999", date!(2026 - 11 - 04)),
+            ("1793808000000", date!(2026 - 11 - 05)),
+        ] {
+            assert_eq!(parse_epoch_millis(text), Ok(day), "{text}");
+            assert_eq!(parse_date(text, TEXT), Err(DateError::Unrecognised), "{text}");
+            assert_eq!(parse_date(text, NUMBER), Err(DateError::Unrecognised), "{text}");
+        }
+        for text in ["", "179383680000", "17938368000000", "1793836800000.0", "-793836800000"] {
+            assert_eq!(parse_epoch_millis(text), Err(DateError::Unrecognised), "{text}");
         }
     }
 

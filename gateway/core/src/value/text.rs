@@ -27,6 +27,17 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Whether [`clean`] drops something nobody sees: control characters, zero-width spaces, direction
+/// marks. White space and line breaks do not count, nor does anything at the ends if `inside`.
+pub fn has_hidden(text: &str, inside: bool) -> bool {
+    let text = match inside {
+        true => text.trim_matches(|c: char| c.is_whitespace() || is_dropped(c)),
+        false => text,
+    };
+    text.bytes().any(|b| b < 0x20 || matches!(b, 0x7F | 0xC2 | 0xE2 | 0xEF))
+        && text.chars().any(is_dropped)
+}
+
 /// A heading in the form headings are compared in: trimmed, inner white space removed, full-width
 /// ASCII and brackets made half-width, ASCII letters upper-cased.
 pub fn heading(text: &str) -> String {
@@ -39,10 +50,24 @@ pub fn heading(text: &str) -> String {
 /// Whether a text says "nothing here": blank, one of the usual words (空 无 暂无 N/A null …), the
 /// zero date of MySQL, or only dashes, slashes, dots and stars.
 pub fn is_placeholder(text: &str) -> bool {
+    /// Bytes of the longest word: most texts are longer.
+    const LONGEST: usize = 19;
     const WORDS: &[&str] = &[
         "空",
         "空值",
         "空白",
+        "无文号",
+        "无文书号",
+        "无编号",
+        "无证号",
+        "无号",
+        "未编号",
+        "不适用",
+        "待补",
+        "待补充",
+        "待定",
+        "未填",
+        "未提供",
         "无",
         "暂无",
         "没有",
@@ -65,7 +90,7 @@ pub fn is_placeholder(text: &str) -> bool {
     ];
     let text = text.trim_matches(|c: char| c.is_whitespace() || is_dropped(c));
     text.chars().all(|c| r"/\-–—_.*·…。、,".contains(half_width(c)))
-        || WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
+        || text.len() <= LONGEST && WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
 }
 
 /// The half-width form of a full-width ASCII character (U+FF01–U+FF5E); any other unchanged.
@@ -107,6 +132,20 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_sees_is_seen() {
+        for (text, anywhere, inside) in [
+            ("20\0 00", true, true),
+            ("甲\u{7}乙", true, true),
+            ("\u{200E}2026-11-05", true, false),
+            ("甲\u{200B}", true, false),
+            ("甲\r\n\t乙\u{3000}é", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((has_hidden(text, false), has_hidden(text, true)), (anywhere, inside));
+        }
+    }
+
+    #[test]
     fn headings_compare_equal_however_they_are_written() {
         for written in [
             "行政相对人代码_2(工商注册号)",
@@ -122,8 +161,24 @@ mod tests {
     #[test]
     fn placeholders_are_told_from_values() {
         for nothing in [
-            "", " ", "空", " 无", "暂无", "/", "／", "\\", "-", "——", "……", "，", "N/A", "null",
-            "NULL", "***",
+            "",
+            " ",
+            "空",
+            " 无",
+            "暂无",
+            "/",
+            "／",
+            "\\",
+            "-",
+            "——",
+            "……",
+            "，",
+            "N/A",
+            "null",
+            "NULL",
+            "***",
+            "无文号",
+            "不适用",
         ] {
             assert!(is_placeholder(nothing), "{nothing:?}");
         }

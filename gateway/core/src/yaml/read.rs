@@ -237,6 +237,10 @@ impl<T: FromNode> FromNode for Several<T> {
 
 impl<T: FromNode> FromNode for Entries<T> {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        // A key under which everything is commented out.
+        if matches!(node.tree, Tree::Null) {
+            return Some(Self(Vec::new()));
+        }
         let entries = pairs(node, reader)?;
         Some(Self(
             entries

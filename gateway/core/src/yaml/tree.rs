@@ -59,7 +59,16 @@ pub fn parse(reader: &mut Reader<'_>) -> Option<Node> {
         Ok(raw) => Some(resolve(raw, reader)),
         Err(error) => {
             let span = error.location().map_or(0..0, |place| within(&place, text));
-            reader.error("yaml.syntax", span, syntax(&error), Some(SYNTAX_HELP.to_owned()));
+            match tab(text, span.start) {
+                Some(tab) => {
+                    let message = "缩进里有制表符,YAML 的缩进只能用空格".to_owned();
+                    let help = Some("把制表符换成空格,与同级的键对齐".to_owned());
+                    reader.error("yaml.syntax", tab, message, help);
+                }
+                None => {
+                    reader.error("yaml.syntax", span, syntax(&error), Some(SYNTAX_HELP.to_owned()));
+                }
+            }
             None
         }
     }
@@ -205,6 +214,25 @@ fn within(place: &Location, text: &str) -> Range<usize> {
     let line = text.get(start..).unwrap_or("").lines().next().unwrap_or("");
     let before: usize = line.chars().take(size(place.column())).map(char::len_utf8).sum();
     start + before..start + before
+}
+
+/// The tab in the indentation that an error at `from` comes of: on the error's own line, or on the
+/// next that has something, as the parser takes such a line into the value above it.
+fn tab(text: &str, from: usize) -> Option<Range<usize>> {
+    let mut start = text.get(..from)?.rfind('\n').map_or(0, |end| end + 1);
+    let mut lines = 0;
+    for line in text.get(start..)?.split_inclusive('\n') {
+        let content = line.trim_start_matches([' ', '\t']);
+        if let Some(at) = line.get(..line.len() - content.len())?.find('\t') {
+            return Some(start + at..start + at + 1);
+        }
+        start += line.len();
+        lines += usize::from(!content.trim_end().is_empty() && !content.starts_with('#'));
+        if lines == 2 {
+            break;
+        }
+    }
+    None
 }
 
 /// What is wrong with the YAML itself, in Chinese. The parser's own words are English, so only

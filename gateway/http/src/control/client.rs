@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tower::ServiceExt as _;
+use xinqiao_core::fault::io_words;
 use xinqiao_core::model::FeedId;
 use xinqiao_store::{ItemFilter, ItemView, MessageView, RowVerdictView};
 
@@ -209,10 +210,18 @@ fn query(ask: &impl Serialize) -> Result<String, ClientError> {
 fn unreached(error: &std::io::Error) -> ClientError {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning,
-        _ => io(error),
+        _ => ClientError::Io(io_words(error).into_owned()),
     }
 }
 
-fn io(error: impl std::fmt::Display) -> ClientError {
-    ClientError::Io(error.to_string())
+fn io(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    let error = error.into();
+    let mut cause: &(dyn std::error::Error + 'static) = &*error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    ClientError::Io(match cause.downcast_ref() {
+        Some(error) => io_words(error).into_owned(),
+        None => format!("应答不完整或无法识别({cause})"),
+    })
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{AgencyId, FeedId};
 use xinqiao_core::spi::Arrival;
 use xinqiao_store::{ItemFilter, ItemView, MessageView, RowVerdictView, StoreError};
@@ -72,7 +73,9 @@ async fn messages(
 ) -> Answer<Vec<MessageView>> {
     blocking(move || {
         let limit = limit(ask.limit);
-        state.store.messages(ask.feed.as_ref(), ask.name.as_deref(), ask.before, limit).map(Json)
+        // Names are kept masked: see `Inbox`.
+        let name = ask.name.map(|name| masked(&state, &name));
+        state.store.messages(ask.feed.as_ref(), name.as_deref(), ask.before, limit).map(Json)
     })
     .await
 }
@@ -124,6 +127,7 @@ async fn act(
         let detail = "每次处置都要写明由谁、因何处置,并记入投递项的历史";
         return Err(Problem::new(status, "control.reason", "缺少处置人或处置原因", detail));
     }
+    let (actor, reason) = (masked(&state, &actor), masked(&state, &reason));
     let ends = state.store.act(ids.clone(), act, actor, reason).await?;
     let result = |(id, end): (u64, Result<(), StoreError>)| ActResult {
         id,
@@ -165,6 +169,11 @@ async fn intake_refuses(state: &ControlState) -> Option<String> {
         Ok(_) | Err(StoreError::Body(_)) => None,
         Err(error) => Some(error.to_string()),
     }
+}
+
+/// What a person typed, without personal numbers.
+fn masked(state: &ControlState, text: &str) -> String {
+    mask(text, state.clock.now().shanghai_date()).into_owned()
 }
 
 /// `deadline-id`.

@@ -2,9 +2,12 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use time::macros::date;
 use tower::ServiceExt as _;
+use xinqiao_core::deadline::Deadlines;
+use xinqiao_core::model::{DatasetId, Operation, RecordKey, Subject};
 use xinqiao_core::spi::Arrival;
-use xinqiao_store::ItemFilter;
+use xinqiao_store::{ItemFilter, MessageEnd, NewVersion, RowChunk, RowEntry};
 
 use super::*;
 use crate::testing::{Bench, bench, stop};
@@ -90,6 +93,52 @@ async fn the_socket_and_the_store_at_hand_answer_alike() {
     stop.send_replace(true);
     served.await.unwrap().unwrap();
     assert!(!path.try_exists().unwrap());
+}
+
+#[tokio::test]
+async fn what_a_person_types_is_kept_without_personal_numbers() {
+    let bench = bench();
+    let message = receive(&bench, "a").await;
+    let version = NewVersion {
+        key: RecordKey {
+            dataset: DatasetId::new("admin-penalty").unwrap(),
+            agency: "甲局".to_owned(),
+            document: "样罚〔2026〕1号".to_owned(),
+            decided: date!(2026 - 11 - 20),
+            subject: Subject::Name("样例".to_owned()),
+        },
+        generation: 2021,
+        operation: Operation::Upsert,
+        fields: Vec::new(),
+        mapping: [1; 8],
+        deadlines: Deadlines {
+            decided: date!(2026 - 11 - 20),
+            pledged: date!(2026 - 11 - 27),
+            statutory: date!(2026 - 12 - 01),
+            provisional: false,
+        },
+        targets: [TargetId::new("platform").unwrap()].into(),
+    };
+    let row = RowEntry { row: 2, document: None, findings: Vec::new(), record: Some(version) };
+    let finish = Some(MessageEnd { error: None, notes: Vec::new() });
+    let chunk = RowChunk { message, first: 0, rows: vec![row], finish };
+    bench.store.commit_rows(vec![chunk]).await.unwrap();
+    let (items, _) = bench.store.items(&ItemFilter::default(), None, 1).unwrap();
+    let act = ActRequest {
+        ids: vec![items[0].id],
+        act: QueueAct::Drop,
+        actor: "张11010519491231002X".to_owned(),
+        reason: "身份证４１１７０２-19900102-9913 电话13800138000,文号411702202611120101"
+            .to_owned(),
+    };
+    let client = Client::local(state(&bench));
+    assert_eq!(client.act(&act).await.unwrap()[0].error, None);
+    let item = json!(client.item(items[0].id).await.unwrap()).to_string();
+    assert!(item.contains("张***:身份证*** 电话***,文号411702202611120101"), "{item}");
+    // A file is still found by the name it had.
+    let message = receive(&bench, "甲_***.csv").await;
+    let found = client.messages(None, Some("甲_411702199001029913.csv"), None, 10).await.unwrap();
+    assert_eq!(found.iter().map(|m| m.id).collect::<Vec<_>>(), [message]);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use governor::clock::Clock as _;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use time::Date;
 use tokio::sync::Semaphore;
 use xinqiao_core::spi::Clock;
 use xinqiao_crypto::sm3;
@@ -70,6 +71,11 @@ impl Push {
     #[expect(clippy::indexing_slicing, reason = "a gate's index comes from these feeds")]
     pub(super) fn feed(&self, index: usize) -> &FeedInfo {
         &self.feeds[index]
+    }
+
+    /// Today in Asia/Shanghai.
+    pub(super) fn today(&self) -> Date {
+        self.clock.0.clock.now().shanghai_date()
     }
 
     /// Counts one message against the feed's rate.

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use percent_encoding::percent_decode;
 use serde::Deserialize;
+use time::Date;
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::spi::Arrival;
 use xinqiao_store::StoreError;
 
@@ -58,7 +60,7 @@ pub(super) async fn receive(
         Some(name.decode_utf8_lossy().into_owned())
     });
     let arrival = Arrival {
-        name: name.as_deref().and_then(shown),
+        name: name.as_deref().and_then(|name| shown(name, gate.push.today())),
         body: Box::pin(stream::once(std::future::ready(Ok(first))).chain(rest)),
         cursor: None,
     };
@@ -105,26 +107,40 @@ fn empty() -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "intake.empty", "报文为空", detail)
 }
 
-/// The name as it may be shown: no folders, no control or direction-changing characters.
-fn shown(name: &str) -> Option<String> {
+/// The name as it may be kept and shown: no folders, no control or direction-changing characters, no
+/// personal number (looked for before the name is cut).
+fn shown(name: &str, today: Date) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let hidden = |c: &char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    let name: String = last.trim().chars().filter(|c| !hidden(c)).take(NAME).collect();
+    let name: String = last.trim().chars().filter(|c| !hidden(c)).collect();
+    let name: String = mask(&name, today).chars().take(NAME).collect();
     (!name.trim().is_empty()).then_some(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use time::macros::date;
+
+    fn shown(name: &str) -> Option<String> {
+        super::shown(name, date!(2026 - 11 - 23))
+    }
 
     #[test]
     fn a_name_is_one_harmless_line() {
         assert_eq!(shown(" 处罚/2026\\十一月.xlsx ").as_deref(), Some("十一月.xlsx"));
         assert_eq!(shown("a\r\nb\u{202e}c").as_deref(), Some("abc"));
         assert_eq!(shown(&"报".repeat(300)).map(|name| name.chars().count()), Some(NAME));
+        assert_eq!(shown("张某_４１１７０２-19900102 9913.csv").as_deref(), Some("张某_***.csv"));
+        let long = format!("{}411702199001029913", "报".repeat(NAME - 17));
+        assert!(shown(&long).is_some_and(|name| name.ends_with("报***")));
+        assert_eq!(
+            shown("411702202611120101_13.csv").as_deref(),
+            Some("411702202611120101_13.csv")
+        );
         assert_eq!(shown("a/"), None);
         assert_eq!(shown("\u{7}"), None);
     }

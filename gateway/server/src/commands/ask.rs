@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
+use xinqiao_core::fault::io_words;
 use xinqiao_http::control::{Client, ClientError, ControlState};
 use xinqiao_store::{ItemState, OpenError, Store, StoreOptions};
 
@@ -26,12 +27,12 @@ impl Asking {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| CommandError::Failed(format!("启动失败:{error}")))?;
+            .map_err(|error| CommandError::Failed(format!("启动失败:{}", io_words(&error))))?;
         let socket = data_folder(global)?.join(CONTROL_SOCKET);
         let client = match Client::socket(&socket) {
             Ok(client) => client,
             Err(ClientError::NotRunning) => Client::local(at_hand(global)?),
-            Err(error) => return Err(CommandError::Failed(error.to_string())),
+            Err(error) => return Err(refused(error)),
         };
         Ok(Self { client, runtime })
     }
@@ -41,7 +42,7 @@ impl Asking {
         &self,
         answer: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, CommandError> {
-        self.runtime.block_on(answer).map_err(|error| CommandError::Failed(error.to_string()))
+        self.runtime.block_on(answer).map_err(refused)
     }
 }
 
@@ -49,13 +50,24 @@ impl Asking {
 pub(super) fn open_store(global: &Global) -> Result<Store, CommandError> {
     let folder = data_folder(global)?;
     Store::open(&folder, StoreOptions::default(), Arc::new(SystemClock)).map_err(|error| {
-        CommandError::Failed(match error {
+        let message = match error {
             OpenError::Locked => {
                 "存储正由另一个进程使用(网关正在运行、启动或停止),请待其结束后再试".to_owned()
             }
-            other => other.to_string(),
-        })
+            _ => error.to_string(),
+        };
+        CommandError::of(&error, message)
     })
+}
+
+fn refused(error: ClientError) -> CommandError {
+    let message = error.to_string();
+    let code = match error {
+        ClientError::Problem { code, .. } => code,
+        ClientError::NotRunning => "control.not-running".to_owned(),
+        ClientError::Io(_) => "control.io".to_owned(),
+    };
+    CommandError::Coded { code, message, broken: false }
 }
 
 /// What people call a state.
@@ -75,7 +87,7 @@ pub(super) fn state_name(state: ItemState) -> &'static str {
 fn at_hand(global: &Global) -> Result<ControlState, CommandError> {
     let domain = global.domain()?;
     let config = config::load(&global.config, &domain)
-        .map_err(|error| CommandError::Broken(error.to_string()))?;
+        .map_err(|error| CommandError::invalid("config.invalid", error.to_string()))?;
     Ok(ControlState {
         store: open_store(global)?,
         feeds: feed_infos(&config.feeds),

@@ -1,7 +1,7 @@
 //! `check`: everything wrong in mappings, catalogue, calendar and configuration, and what the
 //! mappings' own tests say. Connects to nothing.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -164,27 +164,27 @@ impl All {
         });
     }
 
-    /// Checks the configuration if there is one; gives its rendered errors, `Some("")` if it is
-    /// fine. It names mappings, so theirs must be free of errors.
-    fn config(&mut self, global: &Global) -> Result<Option<String>, CommandError> {
+    /// Checks the configuration if there is one; whether it is fine. It names mappings, so theirs
+    /// must be free of errors.
+    fn config(&mut self, global: &Global) -> Result<Option<bool>, CommandError> {
         let path = global.config.join("gateway.yaml");
         let there = path.try_exists().map_err(|error| super::global::unreadable(&path, &error))?;
         if !there || self.found.has_errors() {
             return Ok(None);
         }
         let domain = Domain::load(self.bundle.clone())
-            .map_err(|error| CommandError::Broken(error.to_string()))?;
-        Ok(Some(match config::load(&global.config, &domain) {
-            Ok(_) => String::new(),
-            Err(error) => {
-                let told = error.to_string();
-                self.found.0.extend(error.found.0);
-                told
-            }
-        }))
+            .map_err(|error| CommandError::invalid("mappings.invalid", error.to_string()))?;
+        let (files, found) = match config::load(&global.config, &domain) {
+            Ok(config) => (config.files, config.warnings),
+            Err(error) => (error.files, error.found),
+        };
+        let sound = !found.has_errors();
+        self.bundle.0.extend(files.0);
+        self.found.0.extend(found.0);
+        Ok(Some(sound))
     }
 
-    fn tell(self, global: &Global, config: Option<String>) -> Result<ExitCode, CommandError> {
+    fn tell(self, global: &Global, config: Option<bool>) -> Result<ExitCode, CommandError> {
         let failed = self.reports.iter().any(|report| !report.failed.is_empty());
         let bad = failed || self.found.has_errors();
         if global.json {
@@ -192,7 +192,7 @@ impl All {
             out::json(&json!({
                 "ok": !bad,
                 "mappings": self.reports,
-                "config": config.as_ref().map(String::is_empty),
+                "config": config,
                 "diagnostics": diagnostics,
             }))?;
             return Ok(found(bad));
@@ -201,21 +201,15 @@ impl All {
         for report in &self.reports {
             report.write(&mut out)?;
         }
-        if config.as_ref().is_some_and(String::is_empty) {
+        if config == Some(true) {
             writeln!(out, "配置 {}:正确", global.config.display())?;
         }
         if !bad {
             writeln!(out, "检查通过")?;
         }
         out.flush()?;
-        // The configuration's files are not in the bundle: its own rendering shows them.
-        match config.filter(|told| !told.is_empty()) {
-            Some(told) => eprint!("{told}"),
-            None if !self.found.0.is_empty() => {
-                let color = std::io::stderr().is_terminal();
-                eprint!("{}", self.found.render(&self.bundle, color));
-            }
-            None => {}
+        if !self.found.0.is_empty() {
+            eprint!("{}", self.found.render(&self.bundle, out::colour()));
         }
         Ok(found(bad))
     }

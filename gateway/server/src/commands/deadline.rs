@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches};
 use serde::Serialize;
-use time::{Date, Weekday};
+use time::{Date, Duration, Weekday};
 use xinqiao_core::calendar::Calendar;
 use xinqiao_core::catalogue::{Catalogue, Dataset};
-use xinqiao_core::deadline::Deadlines;
+use xinqiao_core::deadline::{ClockPolicy, Deadlines};
 use xinqiao_core::model::DatasetId;
 
 use super::global::date;
 use super::{Command, CommandError, Global, out};
+
+/// No administrative decision of the People's Republic is older.
+const FIRST_YEAR: i32 = 1949;
 
 pub(super) struct Deadline;
 
@@ -54,6 +57,7 @@ impl Command for Deadline {
         let named = matches.get_one::<String>("dataset").map_or("", String::as_str);
         let clocks = Clocks::find(&catalogue, &calendar, named)?;
         let given = |name| matches.get_one::<Date>(name).copied();
+        ["decided", "from", "to"].into_iter().filter_map(given).try_for_each(|d| clocks.sure(d))?;
         match (given("decided"), given("from").zip(given("to"))) {
             (Some(day), _) if matches.get_flag("tsv") => clocks.tsv(day, day)?,
             (Some(day), _) if global.json => out::json(&clocks.of(day))?,
@@ -108,15 +112,38 @@ impl<'a> Clocks<'a> {
         }
     }
 
+    /// Refuses a day whose clocks would be guessed at: a slip of the pen, or past the last day there
+    /// is, where a deadline would be cut short.
+    fn sure(&self, decided: Date) -> Result<(), CommandError> {
+        let refused = |why: &str| {
+            let message = format!("决定日期 {decided} 不能计算:{why},请核对年份");
+            Err(CommandError::invalid("deadline.out-of-range", message))
+        };
+        if decided.year() < FIRST_YEAR {
+            return refused(&format!("早于{FIRST_YEAR}年,没有这样早的行政决定"));
+        }
+        let policy = self.policy(decided);
+        let (last, _) = self.calendar.add_working_days(decided, policy.statutory_working_days);
+        let pledged = decided.checked_add(Duration::days(policy.pledged_days.into()));
+        let counted =
+            decided.next_day().map_or(0, |first| self.calendar.working_days_between(first, last));
+        if pledged.is_none() || counted < policy.statutory_working_days {
+            return refused(&format!("时限会超出能表示的最后一天({})", Date::MAX));
+        }
+        Ok(())
+    }
+
     fn deadlines(&self, decided: Date) -> Deadlines {
+        Deadlines::of(decided, self.policy(decided), self.calendar)
+    }
+
+    fn policy(&self, decided: Date) -> ClockPolicy {
         // The generation in force on the day; before the first, the first.
         let begun = self.generations.iter().rfind(|dataset| dataset.in_force.0 <= decided);
         let dataset = begun.or(self.generations.first());
-        let policy = dataset.map_or(
-            xinqiao_core::deadline::ClockPolicy { statutory_working_days: 7, pledged_days: 7 },
-            |dataset| dataset.clocks,
-        );
-        Deadlines::of(decided, policy, self.calendar)
+        dataset.map_or(ClockPolicy { statutory_working_days: 7, pledged_days: 7 }, |dataset| {
+            dataset.clocks
+        })
     }
 
     fn of(&self, decided: Date) -> Line<'_> {

@@ -23,11 +23,11 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use time::macros::{date, time};
 use tokio::time::Instant;
-use xinqiao_core::fault::chain;
+use xinqiao_core::fault::{chain, io_words};
 use xinqiao_core::model::Timestamp;
 use xinqiao_store::{ItemState, StatusView};
 
-use super::{CommandError, Global};
+use super::{CommandError, Global, found};
 use crate::clock::ShiftedClock;
 use crate::compose::Gateway;
 use crate::config;
@@ -44,7 +44,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// How the demo is run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Ends by itself; status 0 only if every row is accounted for.
+    /// Ends by itself; status 0 only if every row is accounted for and the account adds up.
     pub exit: bool,
     /// The last line is one JSON object.
     pub json: bool,
@@ -68,7 +68,7 @@ impl super::Command for Demo {
         };
         Command::new(self.name())
             .about("在本机演示全流程:六个委办局、网关、平台替身")
-            .arg(flag("exit", "跑完即退出;每一行都有着落时退出码为0"))
+            .arg(flag("exit", "跑完即退出;每一行都有着落且账目平衡时退出码为0"))
             .arg(flag("json", "最后一行输出一个JSON对象"))
             .arg(flag("keep", "保留工作目录"))
             .arg(
@@ -81,28 +81,24 @@ impl super::Command for Demo {
     }
 
     fn run(&self, matches: &ArgMatches, _: &Global) -> Result<ExitCode, CommandError> {
-        Ok(run(&Options {
+        run(&Options {
             exit: matches.get_flag("exit"),
             json: matches.get_flag("json"),
             keep: matches.get_flag("keep"),
             dir: matches.get_one::<PathBuf>("dir").cloned(),
-        }))
+        })
     }
 }
 
 /// Runs the demo.
-pub fn run(options: &Options) -> ExitCode {
+pub fn run(options: &Options) -> Result<ExitCode, CommandError> {
     let mut screen = Screen::new();
     let played = tokio::runtime::Runtime::new()
-        .map_err(|error| error.to_string())
+        .map_err(told)
         .and_then(|runtime| runtime.block_on(play(options, &mut screen)));
     match played {
-        Ok(tally) if tally.unaccounted() == 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            screen.line(&format!("演示中断:{error}"));
-            ExitCode::FAILURE
-        }
+        Ok(tally) => Ok(found(tally.unaccounted() > 0 || !tally.unbalanced().is_empty())),
+        Err(error) => Err(CommandError::Failed(format!("演示中断:{error}"))),
     }
 }
 
@@ -256,7 +252,7 @@ fn channel(feed: &str) -> Channel {
 }
 
 fn told(error: std::io::Error) -> String {
-    error.to_string()
+    io_words(&error).into_owned()
 }
 
 #[cfg(test)]
@@ -268,6 +264,7 @@ mod tests {
         let options = Options { exit: true, ..Options::default() };
         let tally = play(&options, &mut Screen::quiet()).await.unwrap();
         assert_eq!(tally.unaccounted(), 0, "{}", tally.json());
+        assert_eq!(tally.unbalanced(), [""; 0], "{}", tally.json());
         let waves = [agencies::first_wave().unwrap(), agencies::second_wave().unwrap()];
         for feed in &tally.feeds {
             let messages = || waves.iter().flatten().filter(|message| message.feed == feed.id);
@@ -281,6 +278,9 @@ mod tests {
             );
         }
         let json = tally.json();
+        let all = |key: &str| json[key].as_u64().unwrap();
+        assert_eq!(all("on_time_statutory") + all("late"), all("accepted"), "{json}");
+        assert_eq!(all("accepted") + all("refused") + all("repeated"), all("received"), "{json}");
         for key in ["refused", "repeated", "late", "retried", "on_time_pledged"] {
             assert!(json[key].as_u64().unwrap() > 0, "{key} has something to show: {json}");
         }

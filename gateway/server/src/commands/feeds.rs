@@ -32,8 +32,17 @@ impl Command for Feeds {
             return Ok(ExitCode::SUCCESS);
         }
         let mut table = out::table(
-            ["接入任务", "委办局", "数据集", "来源", "投递目标", "最近收到", "最近进展"],
-            7,
+            [
+                "接入任务",
+                "委办局",
+                "数据集",
+                "来源",
+                "投递目标",
+                "最近收到",
+                "失败报文",
+                "最近进展",
+            ],
+            8,
         );
         for feed in feeds {
             let targets: Vec<_> = feed.targets.iter().map(TargetId::as_str).collect();
@@ -44,6 +53,7 @@ impl Command for Feeds {
                 feed.source,
                 targets.join("、"),
                 out::minute(feed.counters.last_received),
+                feed.counters.failed_messages.to_string(),
                 feed.progress.map_or_else(|| "—".to_owned(), last_word),
             ]);
         }

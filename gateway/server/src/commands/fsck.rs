@@ -21,7 +21,7 @@ impl Command for Fsck {
     fn run(&self, _: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
         let lines = ask::open_store(global)?
             .fsck()
-            .map_err(|error| CommandError::Failed(error.to_string()))?;
+            .map_err(|error| CommandError::of(&error, error.to_string()))?;
         if global.json {
             out::json(&json!({ "sound": lines.is_empty(), "differences": lines }))?;
         } else if lines.is_empty() {

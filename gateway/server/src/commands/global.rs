@@ -1,6 +1,8 @@
 //! What every command is told: where the configuration and the data are, and in which form to
 //! answer.
 
+use std::fs::File;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use time::Date;
 use xinqiao_core::calendar::Calendar;
 use xinqiao_core::catalogue::Catalogue;
 use xinqiao_core::diagnostic::{Bundle, Diagnostics};
+use xinqiao_core::fault::io_words;
 use xinqiao_core::mapping::Mapping;
 use xinqiao_core::model::MappingId;
 use xinqiao_core::spi::Clock as _;
@@ -77,19 +80,23 @@ impl Global {
         let folder = self.mappings_folder();
         domain::bundle(folder.as_deref()).map_err(|error| {
             let folder = folder.unwrap_or_default();
-            CommandError::Broken(format!("读取映射目录 {} 失败:{error}", folder.display()))
+            let (folder, why) = (folder.display(), io_words(&error));
+            CommandError::Broken(format!("读取映射目录 {folder} 失败:{why}"))
         })
     }
 
     /// Catalogue, calendar and every mapping.
     pub fn domain(&self) -> Result<Domain, CommandError> {
-        Domain::load(self.bundle()?).map_err(|error| CommandError::Broken(error.to_string()))
+        Domain::load(self.bundle()?)
+            .map_err(|error| CommandError::invalid("mappings.invalid", error.to_string()))
     }
 
     /// Catalogue and calendar: what is needed when no mapping is asked for, even if one is broken.
     pub(super) fn base(&self) -> Result<(Bundle, Catalogue, Calendar), CommandError> {
         let bundle = self.bundle()?;
-        let broken = |found: Diagnostics| CommandError::Broken(found.render(&bundle, false));
+        let broken = |found: Diagnostics| {
+            CommandError::invalid("mappings.invalid", found.render(&bundle, false))
+        };
         let catalogue = Catalogue::load(&bundle).map_err(broken)?;
         let calendar = Calendar::load(&bundle).map_err(broken)?;
         Ok((bundle, catalogue, calendar))
@@ -118,7 +125,9 @@ impl Global {
         let text = bundle.get(&name).unwrap_or_default();
         match Mapping::parse(&name, text, &domain.catalogue, &bundle) {
             Ok((mapping, _)) => Ok(Arc::new(mapping)),
-            Err(found) => Err(CommandError::Broken(found.render(&bundle, false))),
+            Err(found) => {
+                Err(CommandError::invalid("mapping.invalid", found.render(&bundle, false)))
+            }
         }
     }
 }
@@ -142,8 +151,10 @@ fn add_tables(
     name: &str,
     depth: u8,
 ) -> Result<(), CommandError> {
-    let unreadable =
-        |error| CommandError::Broken(format!("读取目录 {} 失败:{error}", folder.display()));
+    let unreadable = |error| {
+        let (folder, why) = (folder.display(), io_words(&error));
+        CommandError::Broken(format!("读取目录 {folder} 失败:{why}"))
+    };
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let Some(last) = path.file_name() else { continue };
@@ -167,13 +178,24 @@ pub(super) fn read_text(path: &Path) -> Result<String, CommandError> {
 }
 
 pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
-    let why = match error.kind() {
-        std::io::ErrorKind::NotFound => "没有这个文件".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "没有读取权限".to_owned(),
-        std::io::ErrorKind::IsADirectory => "这是一个目录".to_owned(),
-        _ => error.to_string(),
-    };
+    let why = io_words(error);
     CommandError::Broken(format!("读取文件 {} 失败:{why}", path.display()))
+}
+
+/// Opens a regular file. Others are refused at once: reading a directory gives nothing, reading a
+/// pipe waits for a writer who may never come.
+pub(super) fn open_file(path: &Path) -> Result<File, CommandError> {
+    let refused = |what: &str| {
+        CommandError::Broken(format!("读取文件 {} 失败:{what},不是普通文件", path.display()))
+    };
+    let kind = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?.file_type();
+    match kind {
+        _ if kind.is_file() => File::open(path).map_err(|error| unreadable(path, &error)),
+        _ if kind.is_dir() => Err(refused("这是一个目录")),
+        _ if kind.is_fifo() => Err(refused("这是一个管道")),
+        _ if kind.is_socket() => Err(refused("这是一个套接字")),
+        _ => Err(refused("这是一个设备")),
+    }
 }
 
 /// Today in Asia/Shanghai, unless told.
@@ -198,4 +220,10 @@ pub(super) fn date(text: &str) -> Result<Date, String> {
 /// A whole number as it is written on the command line.
 pub(super) fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "应为非负整数".into())
+}
+
+/// How many to list.
+pub(super) fn limit(text: &str) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|limit| (1..=100_000).contains(limit));
+    limit.ok_or_else(|| "应为 1 到 100000 的整数".into())
 }

@@ -1,6 +1,6 @@
 //! Writing to stdout: the one place, so that a reader who leaves (`| head`) ends a command quietly.
 
-use std::io::{BufWriter, StdoutLock, Write};
+use std::io::{BufWriter, IsTerminal as _, StdoutLock, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -29,13 +29,19 @@ pub(super) fn text(text: impl std::fmt::Display) -> Result<(), CommandError> {
 }
 
 /// A table with Chinese headings; columns from `numbers` on are right-aligned.
-pub(super) fn table<const N: usize>(headings: [&str; N], numbers: usize) -> Table {
+pub(super) fn table(headings: impl Into<comfy_table::Row>, numbers: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(headings);
     for column in table.column_iter_mut().skip(numbers) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// Whether stderr takes ANSI colours: a terminal, and nobody has asked for none
+/// (<https://no-color.org>).
+pub(super) fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
 }
 
 /// A time to the minute: `2026-11-23 09:00`; `—` for none.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgMatches};
 use time::Date;
 use xinqiao_core::calendar::Calendar;
 use xinqiao_core::deadline::{LateOwner, Standing, standing};
@@ -13,6 +13,7 @@ use xinqiao_http::control::ActRequest;
 use xinqiao_store::{EventKind, ItemFilter, ItemState, ItemView, QueueAct};
 
 use super::ask::{Asking, state_name};
+use super::global::{limit, number};
 use super::{Command, CommandError, Global, found, out};
 use crate::clock::SystemClock;
 
@@ -35,7 +36,7 @@ impl Command for Queue {
     }
 
     fn clap(&self) -> clap::Command {
-        let id = Arg::new("id").value_name("编号").required(true).value_parser(value_parser!(u64));
+        let id = Arg::new("id").value_name("编号").required(true).value_parser(number);
         let act = |(name, _, about, _): (&'static str, QueueAct, &'static str, &str)| {
             let reason = Arg::new("reason").long("reason").value_name("原因").required(true);
             clap::Command::new(name)
@@ -87,7 +88,7 @@ fn list() -> clap::Command {
         .arg(
             option("limit", "条数", "至多列多少条,缺省 100")
                 .default_value("100")
-                .value_parser(value_parser!(u32).range(1..=100_000)),
+                .value_parser(limit),
         )
 }
 
@@ -99,7 +100,7 @@ fn ls(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
         agency: matches.get_one("agency").cloned(),
         deadline_before: None,
     };
-    let limit = matches.get_one::<u32>("limit").map_or(100, |limit| *limit as usize);
+    let limit = matches.get_one("limit").copied().unwrap_or(100);
     let clocks = Clocks::read(global)?;
     let asking = Asking::open(global)?;
     let page = asking.wait(asking.client.queue(&filter, None, limit))?;
@@ -133,7 +134,7 @@ fn ls(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
             item.deadlines.pledged.to_string(),
             item.deadlines.statutory.to_string(),
             standing,
-            item.attempts.to_string(),
+            item.sends.to_string(),
             item.last_error.unwrap_or_default(),
         ]);
     }
@@ -175,7 +176,7 @@ fn told(item: ItemView, clocks: &Clocks) -> String {
         ("投递目标", item.target.to_string()),
         ("文书号", item.document.unwrap_or_else(|| "—".to_owned())),
         ("版本", item.version.to_string()),
-        ("已投递次数", item.attempts.to_string()),
+        ("已投递次数", item.sends.to_string()),
         ("下次投递", due),
         ("承诺时限", format!("{},{pledged}", item.deadlines.pledged)),
         ("法定时限", format!("{}{provisional},{statutory}", item.deadlines.statutory)),

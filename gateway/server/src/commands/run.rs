@@ -1,7 +1,6 @@
 //! `run --dry-run`: what the gateway would say of a file, without keeping anything.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,11 +10,13 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use time::Date;
 use xinqiao_core::fault::{Classify as _, chain};
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{Finding, Severity, Verdict};
 use xinqiao_core::spi::DecodeError;
 
-use super::global::{number, today, today_arg, unreadable};
+use super::global::{number, open_file, today, today_arg};
 use super::{Command, CommandError, Global, found, out};
 use crate::pipeline::{CheckedRow, Job, Notes, process};
 
@@ -65,7 +66,7 @@ impl Command for Run {
         let named = matches.get_one::<String>("mapping").map_or("", String::as_str);
         let mapping = global.mapping(&domain, named)?;
         let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_default();
-        let mut file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+        let mut file = open_file(&path)?;
         let today = today(matches);
         let job = Job { mapping: &mapping, domain: &domain, today, skip: 0 };
         let limit = matches.get_one::<u64>("limit").copied().unwrap_or(u64::MAX);
@@ -73,7 +74,7 @@ impl Command for Run {
         let mut stdout = out::stdout();
         let mut report: Box<dyn Report> = if global.json {
             let head = Head {
-                file: path.to_string_lossy().into_owned(),
+                file: mask(&path.to_string_lossy(), today).into_owned(),
                 mapping: mapping.id.to_string(),
                 target: mapping.target.reference(),
             };
@@ -99,24 +100,27 @@ impl Command for Run {
         if let Some(error) = unread {
             return Err(error.into());
         }
-        let (notes, error) = ended(outcome);
+        let (notes, error) = ended(outcome, today);
         let failed = error.is_some();
         report.end(&summary, &notes, error.as_ref())?;
         drop(report);
         stdout.flush()?;
-        Ok(found(failed || summary.reject > 0))
+        // A file without a row to judge is no file to report.
+        let empty = summary.rows() == 0 && limit > 0;
+        Ok(found(failed || empty || summary.reject > 0))
     }
 }
 
 /// What is said of the message as a whole: notes, and why it could not be (fully) taken.
-fn ended(outcome: Result<Notes, DecodeError>) -> (Vec<String>, Option<Failure>) {
+fn ended(outcome: Result<Notes, DecodeError>, today: Date) -> (Vec<String>, Option<Failure>) {
     match outcome {
         Ok(notes) => {
             let error = notes.refused.map(|(code, message)| Failure { code, message });
             (notes.warnings, error)
         }
         Err(error) => {
-            let failure = Failure { code: error.code().to_owned(), message: chain(&error) };
+            let message = mask(&chain(&error), today).into_owned();
+            let failure = Failure { code: error.code().to_owned(), message };
             (Vec::new(), Some(failure))
         }
     }

@@ -7,6 +7,7 @@ use clap::ArgMatches;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::out::colour;
 use super::{Command, CommandError, Global};
 use crate::clock::SystemClock;
 use crate::compose::Gateway;
@@ -31,7 +32,11 @@ impl Command for Serve {
         log_to_stderr(global.json);
         let domain = global.domain()?;
         let config = config::load(&global.config, &domain)
-            .map_err(|error| CommandError::Broken(error.to_string()))?;
+            .map_err(|error| CommandError::invalid("config.invalid", error.to_string()))?;
+        for told in &config.warnings.0 {
+            let (line, column) = (told.line, told.column);
+            tracing::warn!(file = %told.file, line, column, code = told.code, "{}", told.message);
+        }
         let failed = |error: &dyn std::error::Error| {
             CommandError::Failed(format!("网关未能运行:{}", xinqiao_core::fault::chain(error)))
         };
@@ -44,7 +49,7 @@ impl Command for Serve {
 fn log_to_stderr(json: bool) {
     let filter = EnvFilter::try_from_env("XINQIAO_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { log.json().init() } else { log.with_target(false).init() }
+    if json { log.json().init() } else { log.with_target(false).with_ansi(colour()).init() }
 }
 
 async fn serve(config: Config, domain: Domain) -> Result<(), Box<dyn std::error::Error>> {

@@ -56,7 +56,7 @@ pub(super) fn answer(error: &clap::Error) -> Result<ExitCode, CommandError> {
             out::text(error.render().to_string().trim_end())?;
             Ok(ExitCode::SUCCESS)
         }
-        _ => Err(CommandError::Broken(explain(error))),
+        _ => Err(CommandError::invalid("command.usage", explain(error))),
     }
 }
 

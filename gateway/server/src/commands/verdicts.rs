@@ -1,5 +1,6 @@
 //! `verdicts`: what is to be told an agency about every row it sent.
 
+mod failed;
 mod write;
 
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ impl Command for Verdicts {
             Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
         };
         clap::Command::new(self.name())
-            .about("逐行反馈:每一行的结论、问题与改法;缺省只列有问题的行")
+            .about("逐行反馈:每一行的结论、问题与改法,未能读取的报文另列一行(行为空或0);缺省只列有问题的行")
             .arg(
                 option("feed", "接入任务", "哪个接入任务").required(true).value_parser(FeedId::new),
             )
@@ -69,6 +70,7 @@ impl Command for Verdicts {
         for message in &messages {
             tell_end(message);
             each_row(&asking, message.id, |row| writer.row(message, row))?;
+            failed::verdict(message).map_or(Ok(()), |row| writer.row(message, row))?;
         }
         writer.finish()?;
         Ok(ExitCode::SUCCESS)
@@ -117,15 +119,12 @@ fn each_row(
     }
 }
 
-/// What concerns a message as a whole has no row to stand on.
+/// What is to be said of a message besides its rows.
 fn tell_end(message: &MessageView) {
     let name = message.name.as_deref().unwrap_or("未命名");
     match &message.end {
         None => eprintln!("报文 {}({name})尚未处理完,只列出已处理的行", message.id),
         Some(end) => {
-            if let Some((code, text)) = &end.error {
-                eprintln!("报文 {}({name})未能完整读取({code}):{text}", message.id);
-            }
             for note in &end.notes {
                 eprintln!("报文 {}({name}):{note}", message.id);
             }

@@ -1,6 +1,9 @@
 //! The files' keys, each named once. The Chinese doc comments are for the people who write them.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use xinqiao_core::file_struct;
+
 use xinqiao_core::yaml::{At, Entries, FromNode, Node, Reader, Several, Tree, pairs};
 
 file_struct! {
@@ -9,13 +12,13 @@ file_struct! {
         /// 配置版本,现为 1
         config: At<u32>,
         /// 持久化数据所在目录
-        data: String,
+        data: At<String>,
         /// 目录、日历、映射规则所在目录;不写则用程序自带的
-        mappings: Option<String>,
+        mappings: Option<At<String>>,
         /// 委办局推送的监听地址;不写则不监听
         listen: Option<ListenFile>,
-        /// 解码、映射、校验的并行数;不写则与处理器核数相同
-        workers: Option<u32>,
+        /// 解码、映射、校验的并行数;1 到 256,不写则与处理器核数相同
+        workers: Option<At<u32>>,
         /// 投递目标
         targets: Entries<TargetFile>,
     }
@@ -35,9 +38,9 @@ file_struct! {
     /// 监听所用的证书
     pub(super) struct TlsFile {
         /// 证书链文件
-        cert: String,
+        cert: At<String>,
         /// 私钥文件
-        key: String,
+        key: At<String>,
     }
 }
 
@@ -48,18 +51,18 @@ file_struct! {
         kind: At<String>,
         /// 协议的参数
         params: At<Params>,
-        /// 每次请求的记录数,缺省 200
-        batch: Option<u32>,
-        /// 同时进行的请求数,缺省 2
-        concurrency: Option<u32>,
-        /// 首次重试前等待的毫秒数上限,缺省 2000
-        retry_base_millis: Option<u32>,
-        /// 重试等待的毫秒数上限,缺省 300000
-        retry_cap_millis: Option<u32>,
-        /// 投递次数用尽即成死信,缺省 30
-        max_attempts: Option<u32>,
-        /// 一批记录最多占用的秒数,缺省 120
-        lease_seconds: Option<u32>,
+        /// 每次请求的记录数,1 到 5000,缺省 200
+        batch: Option<At<u32>>,
+        /// 同时进行的请求数,1 到 64,缺省 2
+        concurrency: Option<At<u32>>,
+        /// 首次重试前等待的毫秒数上限,1 到 86400000,缺省 2000
+        retry_base_millis: Option<At<u32>>,
+        /// 重试等待的毫秒数上限,不小于 retry-base-millis,至多 86400000,缺省 300000
+        retry_cap_millis: Option<At<u32>>,
+        /// 投递次数用尽即成死信,1 到 1000000,缺省 30
+        max_attempts: Option<At<u32>>,
+        /// 一批记录最多占用的秒数,5 到 86400,缺省 120
+        lease_seconds: Option<At<u32>>,
     }
 }
 
@@ -90,12 +93,12 @@ file_struct! {
         agency: At<String>,
         /// 映射规则的标识
         mapping: At<String>,
-        /// 投递目标
-        targets: Several<At<String>>,
+        /// 投递目标,至少一个
+        targets: At<Several<At<String>>>,
         /// 数据源
         source: SourceFile,
-        /// 单个报文的最大兆字节数,缺省 1024
-        max_megabytes: Option<u32>,
+        /// 单个报文的最大兆字节数,1 到 102400,缺省 1024
+        max_megabytes: Option<At<u32>>,
     }
 }
 
@@ -111,31 +114,75 @@ file_struct! {
 
 /// Parameters of an adapter, which only the adapter understands. Scalars that read as JSON numbers
 /// or truth values become such; adapters take numbers as text where they want text.
-#[derive(Debug, Clone, schemars::JsonSchema)]
-pub(super) struct Params(pub(super) serde_json::Map<String, serde_json::Value>);
+#[derive(Debug, Clone)]
+pub(super) struct Params {
+    pub(super) map: serde_json::Map<String, serde_json::Value>,
+    /// Where each key stands, by the keys from the outermost, joined by dots.
+    keys: BTreeMap<String, Range<usize>>,
+}
+
+impl Params {
+    /// Where a key stands; of one that is not there, the key it belongs under.
+    pub(super) fn place(&self, at: &str) -> Option<Range<usize>> {
+        let mut at = at;
+        loop {
+            if let Some(span) = self.keys.get(at) {
+                return Some(span.clone());
+            }
+            at = at.rsplit_once('.')?.0;
+        }
+    }
+}
+
+impl schemars::JsonSchema for Params {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Params".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "object" })
+    }
+}
 
 impl FromNode for Params {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        object(node, reader).map(Self)
+        let mut keys = BTreeMap::new();
+        let map = object(node, "", &mut keys, reader)?;
+        Some(Self { map, keys })
     }
 }
 
 fn object(
     node: &Node,
+    at: &str,
+    keys: &mut BTreeMap<String, Range<usize>>,
     reader: &mut Reader<'_>,
 ) -> Option<serde_json::Map<String, serde_json::Value>> {
-    let entries = pairs(node, reader)?;
-    Some(entries.into_iter().filter_map(|(k, v)| Some((k.value, json(v, reader)?))).collect())
+    let mut map = serde_json::Map::new();
+    for (key, value) in pairs(node, reader)? {
+        let path = format!("{at}{}", key.value);
+        let value = json(value, &path, keys, reader);
+        keys.insert(path, key.span);
+        map.extend(value.map(|value| (key.value, value)));
+    }
+    Some(map)
 }
 
-fn json(node: &Node, reader: &mut Reader<'_>) -> Option<serde_json::Value> {
+fn json(
+    node: &Node,
+    at: &str,
+    keys: &mut BTreeMap<String, Range<usize>>,
+    reader: &mut Reader<'_>,
+) -> Option<serde_json::Value> {
     Some(match &node.tree {
         Tree::Null => serde_json::Value::Null,
         Tree::Text(text) => match serde_json::from_str(text) {
             Ok(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => value,
             _ => serde_json::Value::String(text.clone()),
         },
-        Tree::List(items) => items.iter().map(|item| json(item, reader)).collect::<Option<_>>()?,
-        Tree::Map(_) => serde_json::Value::Object(object(node, reader)?),
+        Tree::List(items) => {
+            items.iter().map(|item| json(item, at, keys, reader)).collect::<Option<_>>()?
+        }
+        Tree::Map(_) => serde_json::Value::Object(object(node, &format!("{at}."), keys, reader)?),
     })
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
-use xinqiao_core::spi::{SecretRef, Secrets};
+use xinqiao_core::fault::io_words;
+use xinqiao_core::spi::{ParamProblem, SecretRef, Secrets};
 
 /// Resolves references; files count from the configuration's folder.
 pub(super) struct Resolver {
@@ -20,7 +21,7 @@ impl Secrets for Resolver {
     fn resolve(&self, reference: &SecretRef) -> Result<String, String> {
         let secret = match reference {
             SecretRef::File(path) => std::fs::read_to_string(self.folder.join(path))
-                .map_err(|error| format!("读取密钥文件 {path} 失败:{error}"))?,
+                .map_err(|error| format!("读取密钥文件 {path} 失败:{}", io_words(&error)))?,
             SecretRef::Env(name) => {
                 std::env::var(name).map_err(|_| format!("没有环境变量 {name}"))?
             }
@@ -30,31 +31,51 @@ impl Secrets for Resolver {
     }
 }
 
-/// Parameters of a push feed: `token` (a reference) and `per-minute`. The token is digested here,
-/// so that it lives nowhere else.
+/// Parameters of a push feed.
+pub(super) const PUSH: [&str; 2] = ["token", "per-minute"];
+
+/// Reads the parameters of a push feed: `token` (a reference) and `per-minute`. The token is
+/// digested here, so that it lives nowhere else.
 pub(super) fn push(
     params: &serde_json::Value,
     secrets: &dyn Secrets,
-) -> Result<([u8; 32], u32), String> {
-    let map = params.as_object().ok_or("参数应为键值表")?;
-    if let Some(key) = map.keys().find(|key| !["token", "per-minute"].contains(&key.as_str())) {
-        return Err(format!("没有参数 {key},可用的有:token、per-minute"));
-    }
-    let reference =
-        map.get("token").ok_or("缺少参数 token(令牌,写成 { file: … } 或 { env: … })")?;
-    let reference = SecretRef::deserialize(reference)
-        .map_err(|_| "参数 token 应写成 { file: 路径 } 或 { env: 变量名 }")?;
-    let token = secrets.resolve(&reference)?;
-    if token.len() < 16 {
-        return Err("令牌过短,至少16个字符".to_owned());
-    }
-    let per_minute = match map.get("per-minute") {
-        None => 6_000,
+) -> Result<([u8; 32], u32), Vec<ParamProblem>> {
+    let problem = |at: &str, text: String| ParamProblem { at: at.to_owned(), text };
+    let known = PUSH.join("、");
+    let mut problems: Vec<ParamProblem> = params
+        .as_object()
+        .into_iter()
+        .flat_map(serde_json::Map::keys)
+        .filter(|key| !PUSH.contains(&key.as_str()))
+        .map(|key| problem(key, format!("没有这个参数,可用的有:{known}")))
+        .collect();
+    let token = token(params.get("token"), secrets).map_err(|why| problem("token", why));
+    let per_minute = match params.get("per-minute") {
+        None => Ok(6_000),
         Some(value) => value
             .as_u64()
             .and_then(|n| u32::try_from(n).ok())
             .filter(|n| *n > 0)
-            .ok_or("参数 per-minute 应为正整数")?,
+            .ok_or_else(|| problem("per-minute", "应为正整数".to_owned())),
     };
-    Ok((xinqiao_crypto::sm3(token.as_bytes()), per_minute))
+    match (token, per_minute) {
+        (Ok(token), Ok(per_minute)) if problems.is_empty() => {
+            Ok((xinqiao_crypto::sm3(token.as_bytes()), per_minute))
+        }
+        (token, per_minute) => {
+            problems.extend(token.err().into_iter().chain(per_minute.err()));
+            Err(problems)
+        }
+    }
+}
+
+fn token(reference: Option<&serde_json::Value>, secrets: &dyn Secrets) -> Result<String, String> {
+    let reference = reference.ok_or("缺少此参数(令牌,写成 { file: … } 或 { env: … })")?;
+    let reference = SecretRef::deserialize(reference)
+        .map_err(|_| "应写成 { file: 文件路径 } 或 { env: 环境变量名 },令牌不能写在配置里")?;
+    let token = secrets.resolve(&reference)?;
+    if token.len() < 16 {
+        return Err("令牌过短,至少16个字符".to_owned());
+    }
+    Ok(token)
 }

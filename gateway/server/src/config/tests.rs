@@ -1,6 +1,11 @@
 use std::path::Path;
 
-use super::load;
+use serde_json::{Value, json};
+use xinqiao_core::diagnostic::{Diagnostics, Level};
+use xinqiao_core::model::TargetId;
+use xinqiao_core::spi::{ParamProblem, SecretRef, Secrets};
+
+use super::{load, secrets};
 use crate::domain::{Domain, bundle};
 
 const GATEWAY: &str = "\
@@ -28,18 +33,20 @@ fn told(gateway: &str, feeds: &str) -> Vec<String> {
     write("gateway.yaml", gateway);
     write("feeds.yaml", feeds);
     write("token", "an invented token of a test\n");
+    std::fs::create_dir(folder.path().join("in")).unwrap();
     errors(folder.path())
 }
 
 fn errors(folder: &Path) -> Vec<String> {
     let domain = Domain::load(bundle(None).unwrap()).unwrap();
     match load(folder, &domain) {
-        Ok(_) => Vec::new(),
-        Err(error) => {
-            let places = error.found.0.iter().map(|d| format!("{}:{} {}", d.file, d.line, d.code));
-            places.collect()
-        }
+        Ok(config) => places(&config.warnings),
+        Err(error) => places(&error.found),
     }
+}
+
+fn places(found: &Diagnostics) -> Vec<String> {
+    found.0.iter().map(|d| format!("{}:{}:{} {}", d.file, d.line, d.column, d.code)).collect()
 }
 
 #[test]
@@ -59,13 +66,13 @@ fn every_error_of_both_files_is_told_at_once_with_its_place() {
     assert_eq!(
         told,
         [
-            "feeds.yaml:10 config.source",
-            "feeds.yaml:6 config.agency",
-            "feeds.yaml:7 yaml.unknown-key",
-            "feeds.yaml:8 config.mapping",
-            "feeds.yaml:9 config.feed-target",
-            "gateway.yaml:3 config.address",
-            "gateway.yaml:5 config.target-kind",
+            "feeds.yaml:10:37 config.source",
+            "feeds.yaml:6:13 config.agency",
+            "feeds.yaml:7:5 yaml.unknown-key",
+            "feeds.yaml:8:14 config.mapping",
+            "feeds.yaml:9:14 config.feed-target",
+            "gateway.yaml:3:20 config.address",
+            "gateway.yaml:5:17 config.target-kind",
         ]
     );
 }
@@ -74,5 +81,193 @@ fn every_error_of_both_files_is_told_at_once_with_its_place() {
 fn two_feeds_may_not_share_a_token() {
     let (_, feed) = FEEDS.split_once("  one:").unwrap();
     let feeds = format!("{FEEDS}  two:{feed}");
-    assert_eq!(told(GATEWAY, &feeds), ["feeds.yaml:10 config.same-token"]);
+    assert_eq!(told(GATEWAY, &feeds), ["feeds.yaml:10:3 config.same-token"]);
+}
+
+/// `GATEWAY` and `FEEDS` with one thing changed in each, and what is said of it.
+#[test]
+fn what_could_never_deliver_is_refused_at_its_own_key() {
+    const TARGET: &str = "rest, params: { url: 'http://127.0.0.1:9/rows' }";
+    let extra = |keys: &str| GATEWAY.replace(TARGET, &format!("{TARGET}, {keys}"));
+    for keys in [
+        "batch: 0",
+        "batch: 100000000",
+        "concurrency: 0",
+        "concurrency: 65",
+        "retry-base-millis: 0",
+        "retry-base-millis: 400000",
+        "retry-cap-millis: 10",
+        "max-attempts: 0",
+        "lease-seconds: 1",
+    ] {
+        let column = 68 + keys.find(' ').unwrap();
+        let told = told(&extra(keys), FEEDS);
+        assert_eq!(told, [format!("gateway.yaml:5:{column} config.range")], "{keys}");
+    }
+    let params = |keys: &str| GATEWAY.replace("rows' }", &format!("rows', {keys} }}"));
+    let at = |column| format!("gateway.yaml:5:{column} config.target");
+    // No target was built, so the feed's is unknown too.
+    let unknown = "feeds.yaml:8:14 config.feed-target".to_owned();
+    let told_of = |keys: &str| told(&params(keys), FEEDS);
+    assert_eq!(told_of("answers: { ok: [] }"), [at(76), unknown.clone()]);
+    assert_eq!(told_of("answers: { okay: ['00'] }"), [at(76), unknown.clone()]);
+    assert_eq!(told_of("token: { header: A }"), [at(65), unknown]);
+
+    for (from, to, expect) in [
+        ("data: data", "data: ''", "gateway.yaml:2:7 config.empty-path"),
+        ("data: data", "data: data\nworkers: 0", "gateway.yaml:3:10 config.range"),
+    ] {
+        assert_eq!(told(&GATEWAY.replace(from, to), FEEDS), [expect], "{to}");
+    }
+    for (from, to, expect) in [
+        ("targets: city", "targets: []", "feeds.yaml:8:14 config.no-target"),
+        ("targets: city", "targets: [city, city]", "feeds.yaml:8:21 config.same-target"),
+        ("targets: city", "targets: city\n    max-megabytes: 0", "feeds.yaml:9:20 config.range"),
+        ("file: token }", "file: token }, per-minute: 0", "feeds.yaml:9:61 config.source"),
+    ] {
+        assert_eq!(told(GATEWAY, &FEEDS.replace(from, to)), [expect], "{to}");
+    }
+}
+
+#[test]
+fn a_push_feed_nobody_can_reach_is_a_warning() {
+    let gateway = GATEWAY.replace("listen: { address: 127.0.0.1:0 }\n", "");
+    assert_eq!(told(&gateway, FEEDS), ["feeds.yaml:9:21 config.no-listen"]);
+}
+
+/// Feeds of one agency that watch folders: path and pattern of each.
+fn watching(folders: &[(&str, &str)]) -> String {
+    let mut feeds = FEEDS.split("  one:").next().unwrap().to_owned();
+    for (n, (path, pattern)) in folders.iter().enumerate() {
+        feeds += &format!(
+            "  f{n}: {{ agency: yjj, mapping: yjj-admin-licence, targets: city, source: {{ kind: \
+             folder, params: {{ path: '{path}', pattern: '{pattern}' }} }} }}\n"
+        );
+    }
+    feeds
+}
+
+#[test]
+fn a_watched_folder_is_there_or_warned_of_and_its_files_have_one_feed() {
+    let told_of = |folders: &[(&str, &str)]| {
+        let told = told(GATEWAY, &watching(folders));
+        told.into_iter().map(|told| told.replace("feeds.yaml:", "")).collect::<Vec<_>>()
+    };
+    assert_eq!(told_of(&[("in", "*.csv"), ("in", "*.xls")]), [""; 0]);
+    assert_eq!(told_of(&[("in", "*"), ("./in/", "*.XLS")]), ["6:114 config.same-folder"]);
+    assert_eq!(told_of(&[("none", "*")]), ["5:99 config.folder"]);
+    assert_eq!(told_of(&[("none", "*"), ("none", "*")])[2], "6:113 config.same-folder");
+    assert_eq!(told_of(&[("token", "*")]), ["5:99 config.folder"]);
+    assert_eq!(told_of(&[("", "*")]), ["5:99 config.source"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("gateway.yaml"), GATEWAY).unwrap();
+    std::fs::write(folder.path().join("feeds.yaml"), watching(&[("none", "*")])).unwrap();
+    let domain = Domain::load(bundle(None).unwrap()).unwrap();
+    let config = load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));
+    assert!(config.warnings.0.iter().all(|d| d.level == Level::Warning), "it may be mounted later");
+}
+
+const DOC: &str = include_str!("../../../docs/formats/sources.zh.md");
+
+/// Gives every secret, so that only the keys are in question.
+struct AnySecret;
+
+impl Secrets for AnySecret {
+    fn resolve(&self, _: &SecretRef) -> Result<String, String> {
+        Ok("an invented token of a test".to_owned())
+    }
+}
+
+/// Every key a factory asks for, dotted: an unknown key is answered with the known ones, in every
+/// object there is.
+fn keys(build: &dyn Fn(&Value) -> Vec<ParamProblem>, at: &str) -> Vec<String> {
+    const NO_KEY: &str = "no-such-key";
+    let asked = at.split('.').filter(|key| !key.is_empty()).rev();
+    let params = asked.fold(json!({ NO_KEY: 1 }), |inner, key| json!({ key: inner }));
+    let wanted = format!("{at}{NO_KEY}");
+    let told = build(&params).into_iter().find(|problem| problem.at == wanted);
+    let Some(known) = told.and_then(|told| Some(told.text.split_once("可用的有:")?.1.to_owned()))
+    else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for key in known.split('、') {
+        found.push(format!("{at}{key}"));
+        found.extend(keys(build, &format!("{at}{key}.")));
+    }
+    found
+}
+
+#[test]
+fn every_parameter_the_code_knows_is_documented() {
+    let (_, rest) = DOC.split_once("## `folder`").unwrap();
+    let (folder, rest) = rest.split_once("## `rest`").unwrap();
+    let (pull, rest) = rest.split_once("## `push`").unwrap();
+    let (push, target) = rest.split_once("## 投递目标").unwrap();
+    let source = |kind: &'static str| {
+        move |params: &Value| {
+            let built = xinqiao_adapters::sources::find(kind).unwrap().build(params, &AnySecret);
+            built.err().unwrap_or_default()
+        }
+    };
+    let pushed = |params: &Value| secrets::push(params, &AnySecret).err().unwrap_or_default();
+    let to = |params: &Value| {
+        let id = TargetId::new("city").unwrap();
+        let built = xinqiao_adapters::targets::find("rest").unwrap();
+        built.build(&id, params, &AnySecret).err().unwrap_or_default()
+    };
+    let kinds = xinqiao_adapters::sources::SOURCES.iter().map(|source| source.kind());
+    assert_eq!(kinds.collect::<Vec<_>>(), ["folder", "rest"], "a new kind has a section here");
+    assert_eq!(xinqiao_adapters::targets::TARGETS.len(), 1, "a new kind has a section here");
+    type Build<'a> = &'a dyn Fn(&Value) -> Vec<ParamProblem>;
+    let sections: [(&str, Build<'_>, usize); 4] = [
+        (folder, &source("folder"), 8),
+        (pull, &source("rest"), 40),
+        (push, &pushed, 2),
+        (target, &to, 14),
+    ];
+    for (text, build, least) in sections {
+        let keys = keys(build, "");
+        assert!(keys.len() >= least, "{keys:?}");
+        for key in &keys {
+            let inner = keys.iter().any(|other| other.starts_with(&format!("{key}.")));
+            let word = key.strip_prefix("paging.").or(key.strip_prefix("login.")).unwrap_or(key);
+            let there = text.contains(&format!("`{word}`")) || text.contains(&format!("`{word}."));
+            assert!(there || inner, "{key} is not documented");
+        }
+    }
+}
+
+#[test]
+fn the_documented_examples_load() {
+    let blocks = || DOC.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    // A certificate would have to be made; all else is tried as it stands.
+    let plain = |text: &str| -> String {
+        let lines = text.lines().filter(|line| !line.trim().starts_with("ca:"));
+        lines.map(|line| line.replace("https://", "http://") + "\n").collect()
+    };
+    let all = |head: &str| -> String {
+        blocks().filter_map(|block| block.strip_prefix(head)).map(plain).collect()
+    };
+    let gateway = format!(
+        "config: 1\ndata: data\nlisten: {{ address: 127.0.0.1:0 }}\ntargets:\n{}",
+        all("targets:\n")
+    );
+    let agencies = "agencies: { sthj: { name: 甲 }, jtj: { name: 乙 }, yjj: { name: 丙 } }";
+    let feeds = format!("config: 1\n{agencies}\nfeeds:\n{}", all("feeds:\n"));
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["secrets", "inbox", "inbox/sthj", "done", "done/sthj"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    for name in ["jtj-password", "jtj-token", "push-token", "platform-token"] {
+        let path = folder.path().join("secrets").join(name);
+        std::fs::write(path, "an invented token of a test").unwrap();
+    }
+    std::fs::write(folder.path().join("gateway.yaml"), gateway).unwrap();
+    std::fs::write(folder.path().join("feeds.yaml"), feeds).unwrap();
+    let domain = Domain::load(bundle(None).unwrap()).unwrap();
+    let config = load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((config.feeds.len(), config.targets.len()), (4, 1));
+    assert_eq!(places(&config.warnings), [""; 0]);
 }

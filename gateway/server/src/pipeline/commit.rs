@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use time::Date;
 use xinqiao_core::fault::{Classify, chain};
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::TargetId;
 use xinqiao_core::spi::DecodeError;
 use xinqiao_store::{MessageEnd, NewVersion, RowEntry};
@@ -33,12 +35,13 @@ pub fn entry(row: CheckedRow, destination: &Destination) -> RowEntry {
     RowEntry { row: place.row, document, findings, record }
 }
 
-/// How a message ended.
-pub fn message_end(outcome: Result<Notes, DecodeError>) -> MessageEnd {
+/// How a message ended. What a decoder says may name parts of the message, such as sheets.
+pub fn message_end(outcome: Result<Notes, DecodeError>, today: Date) -> MessageEnd {
     match outcome {
         Ok(notes) => MessageEnd { error: notes.refused, notes: notes.warnings },
         Err(error) => {
-            let error = Some((error.code().to_owned(), chain(&error)));
+            let text = mask(&chain(&error), today).into_owned();
+            let error = Some((error.code().to_owned(), text));
             MessageEnd { error, notes: Vec::new() }
         }
     }

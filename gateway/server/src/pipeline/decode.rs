@@ -77,6 +77,6 @@ impl RowSink for Rows<'_, '_> {
 
     fn bad_row(&mut self, place: &Place, finding: Finding) -> ControlFlow<()> {
         let Some(index) = self.next() else { return ControlFlow::Continue(()) };
-        (self.each)(CheckedRow::unreadable(index, place.clone(), finding))
+        (self.each)(CheckedRow::unreadable(self.job, index, place, finding))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::schedule::RetryPolicy;
 use xinqiao_core::spi::{Outcome, Parcel, Target, TargetError};
@@ -40,10 +41,25 @@ pub async fn deliver(
                 Ok(_) => row_end(outcomes.next(), retry, item.attempt, now, seed),
                 Err(error) => batch_end(error, target.dedupes(), retry, item.attempt, now, seed),
             };
-            Settlement { token: item.token, end }
+            Settlement { token: item.token, end: masked(end, now) }
         })
         .collect();
     Delivery { settlements, unwell }
+}
+
+/// A target's words are kept and shown to the agency: personal numbers they repeat are not.
+fn masked(end: SettledAs, now: Timestamp) -> SettledAs {
+    let today = now.shanghai_date();
+    let masked = |text: String| mask(&text, today).into_owned();
+    match end {
+        SettledAs::Accepted => SettledAs::Accepted,
+        SettledAs::Refused { code, message } => {
+            SettledAs::Refused { code: masked(code), message: masked(message) }
+        }
+        SettledAs::Retry { due, error } => SettledAs::Retry { due, error: masked(error) },
+        SettledAs::Dead { error } => SettledAs::Dead { error: masked(error) },
+        SettledAs::Doubtful { error } => SettledAs::Doubtful { error: masked(error) },
+    }
 }
 
 struct Item {
@@ -136,6 +152,41 @@ mod tests {
         cap: Duration::from_secs(300),
         max_attempts: 3,
     };
+
+    #[test]
+    fn no_personal_number_a_target_repeats_is_kept() {
+        let now = Timestamp(1_795_406_400_000);
+        let refused = |text: &str| {
+            let refused = Outcome::Refused { code: text.to_owned(), message: text.to_owned() };
+            masked(row_end(Some(&refused), RETRY, 1, now, 1), now)
+        };
+        let SettledAs::Refused { code, message } = refused("证件１１０１０５ 19491231-002X不符")
+        else {
+            panic!()
+        };
+        assert_eq!((code.as_str(), message.as_str()), ("证件***不符", "证件***不符"));
+        let SettledAs::Refused { message, .. } = refused("主体91411702999999904X不匹配")
+        else {
+            panic!()
+        };
+        assert_eq!(message, "主体91411702999999904X不匹配");
+        let later = Outcome::Later { code: "9".into(), message: "13800138000忙".into() };
+        let unknown = TargetError::Unknown { detail: "号110105194912310021".into() };
+        for end in [
+            row_end(Some(&later), RETRY, 1, now, 1),
+            row_end(Some(&later), RETRY, 3, now, 1),
+            batch_end(&unknown, true, RETRY, 1, now, 1),
+            batch_end(&unknown, false, RETRY, 1, now, 1),
+        ] {
+            let (SettledAs::Retry { error, .. }
+            | SettledAs::Dead { error }
+            | SettledAs::Doubtful { error }) = masked(end, now)
+            else {
+                panic!()
+            };
+            assert!(error.contains("***") && !error.contains("138") && !error.contains("1949"));
+        }
+    }
 
     #[test]
     fn an_outage_never_kills_and_a_doubt_is_never_repeated_blindly() {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use xinqiao_core::catalogue::{Dataset, convert};
+use xinqiao_core::catalogue::{CheckContext, Dataset, convert};
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::mapping::{Applied, Plan};
 use xinqiao_core::model::{Columns, Draft, Finding, Place};
 
@@ -50,7 +51,10 @@ impl<'a> Mapper<'a> {
                 self.spare = Some(draft);
                 None
             }
-            Applied::Mapped => Some(convert(draft, &self.wanted, &mut findings)),
+            Applied::Mapped => {
+                let context = CheckContext { today: self.job.today };
+                Some(convert(draft, &self.wanted, &context, &mut findings))
+            }
         };
         Mapped { place, draft, findings, _made_here: () }
     }
@@ -69,7 +73,7 @@ impl<'a> Mapper<'a> {
         let names: Vec<&str> =
             unknown.iter().filter_map(|ix| names.get(usize::from(*ix))).map(|n| n.trim()).collect();
         // A heading row found in the wrong place would be a row of values: say no more than ten
-        // names, and none that looks like a number.
+        // names, none that looks like a number, and no personal number.
         let shown: Vec<&str> = names
             .iter()
             .copied()
@@ -77,7 +81,8 @@ impl<'a> Mapper<'a> {
             .take(10)
             .collect();
         let more = if names.len() > shown.len() { "等" } else { "" };
-        (!names.is_empty()).then(|| format!("{}{more}({}列)", shown.join("、"), names.len()))
+        let said = || format!("{}{more}({}列)", shown.join("、"), names.len());
+        (!names.is_empty()).then(|| mask(&said(), self.job.today).into_owned())
     }
 
     /// What is to be said about the columns once all are known.

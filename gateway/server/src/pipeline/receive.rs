@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use xinqiao_core::fault::{Classify, chain};
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{AgencyId, FeedId};
 use xinqiao_core::spi::{Arrival, BoxFuture, Clock, Fault, Inbox, Receipt};
 use xinqiao_http::{FeedProgress, Progress};
@@ -24,8 +25,16 @@ pub struct FeedInbox {
     pub clock: Arc<dyn Clock>,
 }
 
+impl FeedInbox {
+    /// A source's words and names of files, without personal numbers.
+    fn masked(&self, text: &str) -> String {
+        mask(text, self.clock.now().shanghai_date()).into_owned()
+    }
+}
+
 impl Inbox for FeedInbox {
-    fn receive(&self, arrival: Arrival) -> BoxFuture<'_, Result<Receipt, Fault>> {
+    fn receive(&self, mut arrival: Arrival) -> BoxFuture<'_, Result<Receipt, Fault>> {
+        arrival.name = arrival.name.map(|name| self.masked(&name));
         Box::pin(async move {
             let receipt =
                 self.store.receive(&self.feed, &self.agency, arrival, self.max_bytes).await;
@@ -41,11 +50,11 @@ impl Inbox for FeedInbox {
     fn progress(&self, outcome: Result<&str, &dyn Classify>) {
         let at = self.clock.now();
         let word = match outcome {
-            Ok(note) => FeedProgress { at, note: Some(note.to_owned()), error: None },
+            Ok(note) => FeedProgress { at, note: Some(self.masked(note)), error: None },
             Err(fault) => {
-                let error = Some((fault.code().to_owned(), chain(fault)));
-                tracing::warn!(feed = %self.feed, code = fault.code(), error = chain(fault), "source failed");
-                FeedProgress { at, note: None, error }
+                let text = self.masked(&chain(fault));
+                tracing::warn!(feed = %self.feed, code = fault.code(), error = text, "source failed");
+                FeedProgress { at, note: None, error: Some((fault.code().to_owned(), text)) }
             }
         };
         self.progress.set(&self.feed, word);

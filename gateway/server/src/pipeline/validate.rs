@@ -1,10 +1,12 @@
 //! validate (校验): drafts → verdicts, by every rule, all findings at once.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use time::Date;
-use xinqiao_core::catalogue::{CheckContext, Role, check, record_key};
+use xinqiao_core::catalogue::{CheckContext, Role, Sensitivity, check, record_key};
 use xinqiao_core::deadline::Deadlines;
+use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{Columns, Draft, Finding, Operation, Place, RecordKey, Value, Verdict};
 
 use super::Job;
@@ -21,7 +23,7 @@ pub struct CheckedRow {
     pub index: u64,
     /// Where it stands.
     pub place: Place,
-    /// Document number for people, long digit runs masked.
+    /// Document number for people, personal numbers masked; then the row is added, to tell it apart.
     pub document: Option<String>,
     /// The record's key as it may be shown.
     pub key: Option<String>,
@@ -51,7 +53,14 @@ pub struct CheckedRecord {
 
 impl CheckedRow {
     /// A row the decoder could not make cells of.
-    pub(super) fn unreadable(index: u64, place: Place, finding: Finding) -> Self {
+    pub(super) fn unreadable(
+        job: &Job<'_>,
+        index: u64,
+        place: &Place,
+        mut finding: Finding,
+    ) -> Self {
+        let place = shown(place, job.today);
+        finding.cell = finding.cell.map(|cell| mask(&cell, job.today).into_owned());
         let findings = vec![finding];
         let verdict = Verdict::of(&findings);
         let (document, key, record) = (None, None, None);
@@ -67,12 +76,17 @@ pub(super) fn validate(
     columns: &Columns,
 ) -> (CheckedRow, Option<Draft>) {
     let Mapped { place, mut draft, mut findings, .. } = mapped;
+    let place = shown(&place, job.today);
     let (mut document, mut key, mut record) = (None, None, None);
     if let Some(draft) = &mut draft {
         check(draft, &CheckContext { today: job.today }, &mut findings);
-        document = draft.text(Role::DocNumber).map(masked);
+        let mark = mark(&place);
+        document = draft.text(Role::DocNumber).map(|number| match mask(number, job.today) {
+            Cow::Borrowed(whole) => whole.to_owned(),
+            Cow::Owned(rest) => rest + &mark,
+        });
         let natural = record_key(draft);
-        key = natural.as_ref().map(|key| masked(&key.to_string()));
+        key = natural.as_ref().map(|key| key.shown(job.today, &mark));
         if Verdict::of(&findings) != Verdict::Reject
             && let Some(natural) = natural
         {
@@ -81,7 +95,9 @@ pub(super) fn validate(
     }
     for finding in &mut findings {
         if finding.cell.is_none() {
-            finding.cell = finding.column.map(|column| columns.locate(&place, column));
+            // A file without headings has values for names of columns.
+            let cell = finding.column.map(|column| columns.locate(&place, column));
+            finding.cell = cell.map(|cell| mask(&cell, job.today).into_owned());
         }
     }
     let verdict = Verdict::of(&findings);
@@ -93,12 +109,17 @@ fn checked_record(job: &Job<'_>, draft: &mut Draft, key: RecordKey) -> CheckedRe
     let decided: Date = key.decided;
     let deadlines = Deadlines::of(decided, draft.dataset.clocks, &job.domain.calendar);
     let dataset = Arc::clone(&draft.dataset);
+    let withdrawn = draft.operation == Operation::Withdraw;
     let fields = dataset
         .fields
         .iter()
         .zip(&mut draft.slots)
         .filter_map(|(field, slot)| {
             let text = match slot.value.take()? {
+                // A withdrawal is not refused for a citizen number, so it must not carry one on.
+                Value::Text(text) if withdrawn && field.sensitivity == Sensitivity::Public => {
+                    mask(&text, job.today).into_owned()
+                }
                 Value::Text(text) => text,
                 other => other.to_string(),
             };
@@ -109,38 +130,19 @@ fn checked_record(job: &Job<'_>, draft: &mut Draft, key: RecordKey) -> CheckedRe
     CheckedRecord { key, generation, operation, fields, deadlines }
 }
 
-/// A personal number may stand in any column of a shifted row: runs of 15 or more digits show as
-/// `***`, unless they are a credit code's (which has letters or stands for an organisation).
-fn masked(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut run = String::new();
-    for c in text.chars().chain(std::iter::once('\0')) {
-        if c.is_ascii_digit() || (run.len() >= 15 && matches!(c, 'x' | 'X')) {
-            run.push(c);
-            continue;
-        }
-        if run.len() >= 15 && xinqiao_core::ident::Uscc::parse(&run).is_err() {
-            shown.push_str("***");
-        } else {
-            shown.push_str(&run);
-        }
-        run.clear();
-        if c != '\0' {
-            shown.push(c);
-        }
-    }
-    shown
+/// Where a row stands; a sheet's name may hold a personal number too.
+fn shown(place: &Place, today: Date) -> Place {
+    let sheet = place.sheet.as_ref().map(|sheet| match mask(sheet, today) {
+        Cow::Borrowed(_) => Arc::clone(sheet),
+        Cow::Owned(masked) => masked.into(),
+    });
+    Place { sheet, row: place.row }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::masked;
-
-    #[test]
-    fn personal_numbers_do_not_show_in_document_numbers() {
-        assert_eq!(masked("驻罚字〔2026〕12号"), "驻罚字〔2026〕12号");
-        assert_eq!(masked("411702199001019910"), "***");
-        assert_eq!(masked("号41170219900101991x尾"), "号***尾");
-        assert_eq!(masked("20261123000001"), "20261123000001");
+/// Tells rows apart of which something is hidden: `#7`, `#表一!7`.
+fn mark(place: &Place) -> String {
+    match &place.sheet {
+        Some(sheet) => format!("#{sheet}!{}", place.row),
+        None => format!("#{}", place.row),
     }
 }

@@ -110,6 +110,8 @@ impl Processing {
         shutdown: &Shutdown,
     ) -> Result<(), StoreError> {
         let (sender, mut chunks) = mpsc::channel::<Vec<RowChunk>>(2);
+        let feeds: BTreeMap<u64, FeedId> =
+            messages.iter().map(|message| (message.id, message.feed.clone())).collect();
         let (this, stop) = (Arc::clone(self), Arc::clone(shutdown));
         let producer = tokio::task::spawn_blocking(move || {
             if let [message] = messages.as_slice() {
@@ -120,7 +122,12 @@ impl Processing {
             }
         });
         while let Some(chunk) = chunks.recv().await {
+            let failed: Vec<_> = chunk.iter().filter_map(failed).collect();
             self.store.commit_rows(chunk).await?;
+            for (id, code) in failed {
+                let feed = feeds.get(&id).map(tracing::field::display);
+                tracing::warn!(feed, id, code, "message could not be read in full");
+            }
         }
         if producer.await.is_err() {
             // The attempt is counted: alone next time, set aside in the end.
@@ -200,6 +207,14 @@ impl Processing {
         if message.bytes == 0 && input.read(&mut [0]).is_ok_and(|n| n == 0) {
             return failed("decode.empty", "报文为空");
         }
-        message_end(process(&job, &mut *input, &mut |row| each(entry(row, destination))))
+        let outcome = process(&job, &mut *input, &mut |row| each(entry(row, destination)));
+        message_end(outcome, job.today)
     }
+}
+
+/// Number and code of a message that ends in an error. Its name and the error's text stay out of the
+/// log: a file name may name a person, and so may what was taken for a heading.
+fn failed(chunk: &RowChunk) -> Option<(u64, String)> {
+    let (code, _) = chunk.finish.as_ref()?.error.clone()?;
+    Some((chunk.message, code))
 }

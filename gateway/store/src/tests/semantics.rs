@@ -25,6 +25,27 @@ fn the_same_bytes_get_the_original_receipt_and_the_cursor_moves() {
 }
 
 #[test]
+fn nobody_else_may_read_what_is_stored() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Bench::new();
+    bench.receive("f-1", &[7; 100_000]);
+    let mut folders = vec![bench.dir.path().to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let meta = entry.metadata().unwrap();
+            assert_eq!(meta.permissions().mode() & 0o077, 0, "{:?}", entry.path());
+            if meta.is_dir() {
+                folders.push(entry.path());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 4, "{seen}");
+}
+
+#[test]
 fn large_bodies_are_files_and_read_back() {
     let mut bench = Bench::new();
     let body: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
@@ -232,13 +253,46 @@ fn operators_act_with_reasons_and_only_where_it_fits() {
     bench.settle(leased.token, SettledAs::Retry { due, error: "忙".to_owned() });
     assert_eq!(bench.store().next_due(&target("platform")).unwrap(), Some(due));
     bench.act(1, QueueAct::Retry).unwrap();
+    let item = bench.store().item(1).unwrap();
+    assert_eq!((item.attempts, item.sends), (0, 1), "a reset forgets no sending");
     assert_eq!(bench.lease()[0].attempt, 1);
     bench.clock.advance(LEASE);
     assert_eq!(bench.lease()[0].attempt, 2);
-    let history = bench.store().item(1).unwrap().history;
+    let item = bench.store().item(1).unwrap();
+    assert_eq!((item.attempts, item.sends), (2, 3));
+    let history = item.history;
     assert!(history.iter().any(|event| event.detail == "operator:试验"));
     let none = bench.run(bench.store().act(vec![1], QueueAct::Drop, String::new(), " ".to_owned()));
     assert!(matches!(none, Err(StoreError::Conflict(_))));
+    bench.sound();
+}
+
+#[test]
+fn every_row_and_record_stands_in_one_place_of_its_feeds_account() {
+    let bench = Bench::new();
+    let (first, _) = bench.put("1", upsert("1", "a"));
+    let met = |message| bench.store().verdicts(message, 0, 9).unwrap()[0].met;
+    assert_eq!(met(first), None, "not accepted yet");
+    assert!(bench.settle(bench.lease()[0].token, SettledAs::Accepted));
+    let in_time = Met { pledged: true, statutory: true, late: None };
+    assert_eq!(met(first), Some(in_time));
+    // A correction after both deadlines: the record met its clocks, so its row did.
+    bench.clock.advance(20 * DAY);
+    let (second, _) = bench.put("2", upsert("1", "b"));
+    assert!(bench.settle(bench.lease()[0].token, SettledAs::Accepted));
+    assert_eq!(met(second), Some(in_time));
+    bench.put("3", upsert("1", "b"));
+    let (late, _) = bench.put("4", upsert("2", "a"));
+    assert!(bench.settle(bench.lease()[0].token, SettledAs::Accepted));
+    let late_by = Some(LateOwner::AgencyArrival);
+    assert_eq!(met(late), Some(Met { pledged: false, statutory: false, late: late_by }));
+    bench.put("5", upsert("3", "a"));
+    bench.act(3, QueueAct::Drop).unwrap();
+
+    let c = bench.counters();
+    assert_eq!((c.rows, c.rejected, c.repeated, c.committed), (5, 0, 1, 4));
+    assert_eq!((c.corrections, c.accepted, c.open(), c.dropped), (1, 2, 1, 1));
+    assert_eq!((c.on_time_statutory, c.late()), (1, 1));
     bench.sound();
 }
 

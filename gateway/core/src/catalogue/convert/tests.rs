@@ -5,13 +5,14 @@ use crate::model::{Severity, Subject};
 use crate::value::Amount;
 use time::macros::date;
 
+const TODAY: CheckContext = CheckContext { today: date!(2026 - 03 - 10) };
 const CITIZEN: &str = "000000199002281231";
 
 fn to_2021(old: Draft) -> (Draft, Vec<String>) {
     let catalogue = catalogue();
     let to = catalogue.by_reference(&format!("{}/2021", old.dataset.id)).unwrap();
     let mut findings = Vec::new();
-    let new = convert(old, to, &mut findings);
+    let new = convert(old, to, &TODAY, &mut findings);
     (new, findings.into_iter().map(|finding| finding.rule.into_owned()).collect())
 }
 
@@ -20,8 +21,8 @@ fn errors(old: Draft) -> Vec<String> {
     let catalogue = catalogue();
     let to = catalogue.by_reference(&format!("{}/2021", old.dataset.id)).unwrap();
     let mut findings = Vec::new();
-    let mut new = convert(old, to, &mut findings);
-    check(&mut new, &CheckContext { today: date!(2026 - 03 - 10) }, &mut findings);
+    let mut new = convert(old, to, &TODAY, &mut findings);
+    check(&mut new, &TODAY, &mut findings);
     findings.retain(|finding| finding.severity == Severity::Error);
     findings.into_iter().map(|finding| finding.rule.into_owned()).collect()
 }
@@ -140,6 +141,12 @@ fn the_category_comes_from_codes_and_from_nothing_else() {
         (&[("CF_XDR_ZDM", "999999904"), ("CF_XDR_SFZ", CITIZEN)], Some(ORG)),
         (&[("CF_XDR_SHXYM", "无"), ("CF_XDR_SFZ", CITIZEN)], Some(PERSON)),
         (&[("CF_XDR_SFZ", "空")], None),
+        // Sole traders have these numbers as well: no guess.
+        (&[("CF_XDR_GSDJ", "411702000001236")], None),
+        (&[("CF_XDR_SWDJ", "411702000001236")], None),
+        (&[("CF_XDR_GSDJ", "411702000001236"), ("CF_XDR_SFZ", CITIZEN)], None),
+        (&[("CF_XDR_GSDJ", "411702000001236"), ("CF_XDR_LB", "个体户")], Some(SOLE)),
+        (&[("CF_XDR_SWDJ", "411702000001236"), ("CF_XDR_LB", "法人")], Some(ORG)),
         (&[], None),
     ] {
         let mut old = penalty();
@@ -150,6 +157,53 @@ fn the_category_comes_from_codes_and_from_nothing_else() {
         let unknown = rules.iter().any(|rule| rule == "convert.category-unknown");
         assert_eq!(unknown, category.is_none(), "{codes:?}");
     }
+}
+
+#[test]
+fn a_sole_trader_with_only_a_registration_number_gets_the_placeholder_code() {
+    let mut old = penalty();
+    for (code, text) in [
+        ("CF_XDR_SFZ", ""),
+        ("CF_XDR_LB", "个体工商户"),
+        ("CF_XDR_GSDJ", "411702000001236"),
+        ("CF_FR", "张测试"),
+    ] {
+        put(&mut old, code, text);
+    }
+    let (new, _) = to_2021(old.clone());
+    assert_eq!(new.text(Role::SubjectUscc), Some(SENTINEL));
+    assert_eq!(record_key(&new).unwrap().subject, Subject::Code("GS:411702000001236".into()));
+    assert_eq!(errors(old.clone()), [""; 0]);
+    // Not said to be one: the clerk is told what to fill in, and in which column.
+    put(&mut old, "CF_XDR_LB", "");
+    let column = old.dataset.find("CF_XDR_SHXYM").map(|ix| ix.0);
+    old.slots[usize::from(column.unwrap())].column = column;
+    assert_eq!(errors(old.clone()), ["convert.category-unknown"]);
+    let mut findings = Vec::new();
+    let catalogue = catalogue();
+    let to = catalogue.by_reference("admin-penalty/2021").unwrap();
+    convert(old, to, &TODAY, &mut findings);
+    let told = findings.iter().find(|f| f.rule == "convert.category-unknown").unwrap();
+    assert_eq!(told.column, column);
+    assert!(told.message.contains("工商注册号") && told.fix.contains(SENTINEL), "{told:?}");
+}
+
+#[test]
+fn what_is_dropped_on_the_way_is_looked_at_first() {
+    let dated = |code: &str, text: &str| {
+        let mut old = licence();
+        put(&mut old, "XK_XDR_SFZ", "");
+        put(&mut old, code, text);
+        to_2021(old).1
+    };
+    assert_eq!(dated("SJC", "2018-03-01"), ["date.updated-before-decision"]);
+    assert_eq!(dated("SJC", "2026-03-11"), ["date.updated-future"]);
+    assert_eq!(dated("SJC", "2026-03-10"), [""; 0]);
+    assert_eq!(dated("DFBM", "驿城区"), ["division.form"]);
+    let mut old = licence();
+    put(&mut old, "DFBM", "4117");
+    put(&mut old, "XK_ZT", "1");
+    assert_eq!(errors(old), [""; 0], "a takedown is not held up");
 }
 
 #[test]
@@ -235,13 +289,13 @@ fn conversion_goes_forward_only_and_keeps_what_is_new_already() {
     let catalogue = catalogue();
     let mut findings = Vec::new();
     let older = catalogue.by_reference("admin-licence/2016").unwrap();
-    let kept = convert(same, older, &mut findings);
+    let kept = convert(same, older, &TODAY, &mut findings);
     assert_eq!(kept.dataset.generation, Generation(2021));
     assert_eq!(findings[0].rule, "convert.unsupported");
     // 2016 to 2018: sole traders were organisations then.
     let mut old = penalty();
     put(&mut old, "CF_XDR_SHXYM", "92411721999999904B");
     let middle = catalogue.by_reference("admin-penalty/2018").unwrap();
-    let new = convert(old, middle, &mut findings);
+    let new = convert(old, middle, &TODAY, &mut findings);
     assert_eq!(new.text(Role::SubjectCategory), Some(ORG));
 }

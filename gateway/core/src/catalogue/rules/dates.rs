@@ -73,6 +73,27 @@ pub(super) const PUBLICITY_END: Rule = Rule {
     }),
 };
 
+/// Over already. A warning: a late record must still be delivered, and says by itself that it is late.
+pub(super) const END_PAST: Rule = Rule {
+    id: "date.end-past",
+    severity: Severity::Warning,
+    dimension: Dimension::Timeliness,
+    title: "截止日期一般不早于今天",
+    fix: "请核对日期;确已到期的,无须修改",
+    basis: "双公示平台校验提示(2024,某市):截止日期不能小于当前日期",
+    check: Some(|rule, draft, context, findings| {
+        for role in [Role::ValidTo, Role::PublicityEnd] {
+            let failed = draft.dataset.role(role).and_then(|ix| draft.slot(ix));
+            if failed.is_some_and(|slot| !slot.failed)
+                && draft.date(role).is_some_and(|end| end < context.today)
+            {
+                let message = format!("“{}”早于今天", name(draft, role));
+                rule.raise(draft, role, message, findings);
+            }
+        }
+    }),
+};
+
 /// Raises on `role` if its date is before that of `limit`.
 fn before(rule: &Rule, draft: &mut Draft, role: Role, limit: Role, findings: &mut Vec<Finding>) {
     if let (Some(date), Some(bound)) = (draft.date(role), draft.date(limit))

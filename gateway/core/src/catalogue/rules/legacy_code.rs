@@ -39,6 +39,51 @@ pub(super) const ORG_CODE: Rule = Rule {
     check: Some(check_org_code_field),
 };
 
+/// 纳税人识别号.
+pub(super) const TAX_NO: Rule = Rule {
+    id: "tax-no.form",
+    severity: Severity::Warning,
+    dimension: Dimension::Conformity,
+    title: "税务登记号一般为15、17、18或20位数字和字母",
+    fix: "请与税务登记证核对,或只填统一社会信用代码",
+    basis: "双公示数据标准:税务登记号(纳税人识别号)",
+    check: Some(|rule, draft, _, findings| {
+        let message = "税务登记号不是15、17、18或20位数字和字母";
+        lengths(rule, draft, Role::SubjectTaxNo, &[15, 17, 18, 20], message, findings);
+    }),
+};
+
+/// 事业单位法人证书号.
+pub(super) const INSTITUTION_NO: Rule = Rule {
+    id: "institution-no.form",
+    severity: Severity::Warning,
+    dimension: Dimension::Conformity,
+    title: "事业单位证书号一般为12位数字",
+    fix: "请与事业单位法人证书核对,或只填统一社会信用代码",
+    basis: "双公示数据标准:事业单位证书号",
+    check: Some(|rule, draft, _, findings| {
+        let message = "事业单位证书号不是12位";
+        lengths(rule, draft, Role::SubjectInstitutionNo, &[12], message, findings);
+    }),
+};
+
+fn lengths(
+    rule: &Rule,
+    draft: &mut Draft,
+    role: Role,
+    allowed: &[usize],
+    message: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(text) = draft.text(role) else { return };
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_placeholder(text) {
+        set(draft, role, None);
+    } else if !plain || !allowed.contains(&text.len()) {
+        rule.raise(draft, role, message, findings);
+    }
+}
+
 fn check_reg_no_field(
     rule: &Rule,
     draft: &mut Draft,

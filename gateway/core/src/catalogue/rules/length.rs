@@ -1,7 +1,7 @@
 //! Lengths, in characters.
 
 use super::Rule;
-use crate::catalogue::{CheckContext, FieldKind};
+use crate::catalogue::{CheckContext, FieldKind, LengthIn};
 use crate::model::{Dimension, Draft, Finding, Severity, Value};
 
 /// More characters than the catalogue allows.
@@ -25,14 +25,19 @@ fn check(rule: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Fi
         else {
             continue;
         };
-        // There are never more characters than bytes.
+        // No way of counting gives more than the bytes of UTF-8.
         let max = *max as usize;
         if text.len() <= max || slot.failed {
             continue;
         }
-        let length = text.chars().count();
+        let length = draft.dataset.lengths.of(text);
         if length > max {
-            let message = format!("“{}”有{length}个字符,上限为{max}个", field.name);
+            let unit = match draft.dataset.lengths {
+                LengthIn::Characters => "个字符",
+                LengthIn::Gb18030 => "字节(汉字计2)",
+                LengthIn::Utf8 => "字节(汉字计3)",
+            };
+            let message = format!("“{}”有{length}{unit},上限为{max}", slot.label(field));
             rule.raise_at(draft, at, message, rule.fix.to_owned(), findings);
         }
     }

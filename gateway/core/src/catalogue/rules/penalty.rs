@@ -13,7 +13,7 @@ pub(super) const FINE_MISSING: Rule = Rule {
     severity: Severity::Error,
     dimension: Dimension::Completeness,
     title: "处罚类别含罚款的,须填罚款金额且大于0",
-    fix: "请填罚款金额,单位为万元(2000元填0.2)",
+    fix: "请填罚款金额,按该列的单位填写",
     basis: BASIS,
     check: Some(check_fine),
 };
@@ -34,8 +34,8 @@ pub(super) const FINE_DIFFERS: Rule = Rule {
     id: "amount.fine-differs",
     severity: Severity::Warning,
     dimension: Dimension::Accuracy,
-    title: "罚款金额应与处罚内容所述一致(单位为万元)",
-    fix: "请核对单位:罚款金额以万元计,2000元填0.2",
+    title: "罚款金额应与处罚内容所述一致",
+    fix: "请核对数额,并按该列的单位填写",
     basis: BASIS,
     check: None,
 };
@@ -46,14 +46,14 @@ pub(super) const CONFISCATED: Rule = Rule {
     severity: Severity::Error,
     dimension: Dimension::Completeness,
     title: "处罚类别含没收的,须填没收金额",
-    fix: "请填没收违法所得、没收非法财物的金额,单位为万元",
+    fix: "请填没收违法所得、没收非法财物的金额,按该列的单位填写",
     basis: BASIS,
     check: Some(|rule, draft, _, findings| {
         if applies(draft, Role::ConfiscatedAmount) && has(draft, "没收") {
             let failed = failed(draft, Role::ConfiscatedAmount);
             if !failed && draft.amount(Role::ConfiscatedAmount).is_none_or(|a| a < Amount(0)) {
                 let message = "处罚类别含没收,但没有填没收金额";
-                rule.raise(draft, Role::ConfiscatedAmount, message, findings);
+                raise(rule, draft, Role::ConfiscatedAmount, message, findings);
             }
         }
     }),
@@ -115,11 +115,11 @@ fn check_fine(rule: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut V
             let named = draft.text(Role::Content).and_then(fine_in_text);
             if named.is_some_and(|named| named != amount) {
                 let message = "罚款金额与处罚内容中写的数额不一致";
-                FINE_DIFFERS.raise(draft, ROLE, message, findings);
+                raise(&FINE_DIFFERS, draft, ROLE, message, findings);
             }
         }
         (true, _) => {
-            rule.raise(draft, ROLE, "处罚类别含罚款,但没有填大于0的罚款金额", findings);
+            raise(rule, draft, ROLE, "处罚类别含罚款,但没有填大于0的罚款金额", findings);
         }
         // A zero there is how many systems write "none".
         (false, Some(Amount(0))) => set(draft, ROLE, None),
@@ -129,6 +129,26 @@ fn check_fine(rule: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut V
             FINE_UNEXPECTED.raise(draft, ROLE, "处罚类别不含罚款,却填了罚款金额", findings);
         }
         (false, None) => {}
+    }
+}
+
+/// Raises with advice in the unit of the agency's own column: the catalogue's 万元 in a column of 元
+/// would make a fine ten thousand times too small.
+fn raise(rule: &Rule, draft: &mut Draft, role: Role, message: &str, findings: &mut Vec<Finding>) {
+    let Some(ix) = draft.dataset.role(role) else { return };
+    let label = super::name(draft, role);
+    let fix = match draft.slot(ix).and_then(|slot| slot.unit) {
+        Some(unit) if rule.id == FINE_DIFFERS.id => {
+            format!("请与决定书核对:“{label}”{}", unit.hint())
+        }
+        Some(unit) => format!("请填“{label}”,{}", unit.hint()),
+        None => format!("请补报“{label}”;没有这一列的,请在处罚结果中写明数额,如“罚款2000元”"),
+    };
+    rule.raise_at(draft, usize::from(ix.0), message, fix, findings);
+    // Without a column of its own, the sum has to stand in the text.
+    let content = draft.dataset.role(Role::Content).and_then(|ix| draft.slot(ix)?.column);
+    if let Some(finding) = findings.last_mut() {
+        finding.column = finding.column.or(content);
     }
 }
 

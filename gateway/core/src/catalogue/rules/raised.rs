@@ -34,7 +34,7 @@ raised! {
     /// A text that is no amount.
     VALUE_AMOUNT: "value.amount" Error Conformity,
         "金额应为十进制数字,最多六位小数",
-        "请只填数字,单位为万元(2000元填0.2)",
+        "请只填数字,按本列的单位填写",
         "双公示数据标准:金额(万元,六位小数)";
     /// A long number stored as a workbook number: its last digits are gone.
     VALUE_DIGITS_LOST: "value.digits-lost" Error Accuracy,
@@ -46,6 +46,11 @@ raised! {
         "行的结构应与表头一致",
         "请核对该行的列数和分隔符、引号,重新导出",
         "报文格式约定";
+    /// A note left among the data (填表说明): it is passed over.
+    ROW_INSTRUCTION: "row.instruction" Warning Conformity,
+        "数据区内不应夹有填表说明",
+        "如是说明,请从数据区删去;如是数据,请补全各列",
+        "双公示导入模板的填表说明行";
     /// Bytes that are not of the declared encoding.
     ROW_DAMAGED: "row.damaged" Error Accuracy,
         "内容应能按声明的字符编码解码",
@@ -71,6 +76,11 @@ raised! {
         "映射规则要用的列应在报文中",
         "请补上该列,或请平台更新映射规则",
         "映射规则:来源列";
+    /// A heading that several columns bear, which differ.
+    MAPPING_REPEATED_COLUMN: "mapping.repeated-column" Error Consistency,
+        "映射规则要用的表头不应重复",
+        "请删去多余的列或改表头;两列都要的,请平台在映射规则中写明第几列(如“备注#2”)",
+        "映射规则:来源列";
     /// 简易程序: not to be reported.
     SCOPE_SUMMARY_PROCEDURE: "scope.summary-procedure" Error Conformity,
         "适用简易程序的处罚不报送",
@@ -86,6 +96,26 @@ raised! {
         "轻微违法并自行纠正的不报送",
         "无须重报;情形不符的,请更正后再报",
         "河南省社会信用条例第十三条";
+    /// A word in a column of scope that the mapping knows on neither side: refused, not guessed.
+    SCOPE_UNCLEAR: "scope.unclear" Error Conformity,
+        "判定是否报送的列(是否涉密、办案程序等)应填映射规则所列的值",
+        "请改填映射规则所列的值",
+        "双公示报送指南(2021,某市);河南省社会信用条例第十三条";
+    /// The same for a column of state: a misspelt 撤销 must not publish what was revoked.
+    STATUS_UNCLEAR: "status.unclear" Error Conformity,
+        "判定是否撤销的列应填映射规则所列的值",
+        "请改填映射规则所列的值",
+        "行政处罚法(2021)第四十八条:撤销的决定应撤下";
+    /// Younger than 18: not to be published.
+    SCOPE_MINOR: "scope.minor" Error Conformity,
+        "涉及未成年人的决定不报送",
+        "无须重报;当事人确已成年的,请更正后再报",
+        "省级公示规则:未成年人与涉密信息不公示;个人信息保护法";
+    /// Without 一定社会影响: the agency's flag decides, the gateway does not overrule it.
+    SCOPE_NOT_PUBLIC: "scope.not-public" Error Conformity,
+        "不具有一定社会影响、机关决定不公开的处罚不报送",
+        "无须重报;应当公开的,请更正标志后再报",
+        "行政处罚法(2021)第四十八条";
     /// For sharing or authorised queries only: publishing it would widen its use.
     SCOPE_RESTRICTED_USE: "scope.restricted-use" Error Conformity,
         "使用范围限于共享或授权查询的记录不公示",
@@ -96,10 +126,11 @@ raised! {
         "只能由旧版数据标准转换到新版",
         "请平台核对映射规则所写的数据集版本",
         "数据标准版本";
-    /// No code at all: organisation or person cannot be told, least of all by the name.
+    /// No code at all, or only one that organisations and sole traders share: the kind cannot be
+    /// told, least of all by the name.
     CONVERT_CATEGORY_UNKNOWN: "convert.category-unknown" Error Completeness,
-        "无任何代码的相对人无法判定类别",
-        "请补填统一社会信用代码(单位)或证件号码(自然人)",
+        "没有代码,或只有工商注册号、税务登记号的相对人无法判定类别",
+        "请补填统一社会信用代码(单位、个体工商户)或证件号码(自然人);没有代码的个体工商户填00000000000000000X并填工商注册号",
         "双公示数据标准(2021版):行政相对人类别必填,只能由代码判定";
     /// 异议: the decision stands until the objection is upheld.
     CONVERT_STATUS_DISPUTED: "convert.status-disputed" Warning Consistency,
@@ -119,7 +150,7 @@ raised! {
     /// An amount read out of free text.
     CONVERT_AMOUNT_DERIVED: "convert.amount-derived" Warning Accuracy,
         "罚款金额由处罚结果文字得出",
-        "请核对金额;宜单独填报罚款金额(万元)",
+        "请核对金额;宜单独填报罚款金额",
         "双公示数据标准(2016版、2021版):处罚结果、罚款金额";
     /// A 税务登记号 of 17 to 20 characters may hold a citizen number.
     CONVERT_TAX_NO_DROPPED: "convert.tax-no-dropped" Warning Conformity,

@@ -34,11 +34,11 @@ fn check(rule: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Fi
             continue;
         }
         let message = match &slot.value {
-            None => format!("必填项“{}”为空", field.name),
+            None => format!("必填项“{}”为空", slot.label(field)),
             Some(Value::Text(text))
                 if text.len() <= LONGEST_PLACEHOLDER && is_placeholder(text) =>
             {
-                format!("必填项“{}”填的是占位文字", field.name)
+                format!("必填项“{}”填的是占位文字", slot.label(field))
             }
             Some(_) => continue,
         };

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use time::macros::date;
@@ -50,6 +51,39 @@ fn sole() -> Draft {
     draft
 }
 
+/// A penalty on a sole trader without a code, in order.
+fn old_sole() -> Draft {
+    let mut draft = sole();
+    put(&mut draft, "CF_XDR_SHXYM", "00000000000000000X");
+    put(&mut draft, "CF_XDR_GSZC", "411702000001236");
+    draft
+}
+
+/// As much of a licence of 2016 as says where and when it was made.
+fn of_2016() -> Draft {
+    let mut draft = draft("admin-licence/2016", &[]);
+    // Whatever else is missing has been said.
+    draft.slots.iter_mut().for_each(|slot| slot.failed = true);
+    for (code, text) in [("XK_JDRQ", "2026-03-02"), ("SJC", "2026-03-03"), ("DFBM", "411702")] {
+        put(&mut draft, code, text);
+    }
+    draft
+}
+
+#[test]
+fn minors_are_not_reported() {
+    for (born, minor) in [("20080302", false), ("20080303", true), ("20100101", true)] {
+        let body = format!("000000{born}123");
+        let number = (0..=10).map(|n| format!("{body}{}", "0123456789X".get(n..=n).unwrap()));
+        let number =
+            number.into_iter().find(|n| crate::ident::CitizenId::parse(n).is_ok()).unwrap();
+        let mut draft = person();
+        put(&mut draft, "XK_XDR_ZJHM", &number);
+        let wanted: &[&str] = if minor { &["scope.minor"] } else { &[] };
+        assert_eq!(ids(&mut draft), wanted, "{born}");
+    }
+}
+
 #[test]
 fn records_in_order_raise_nothing() {
     for mut draft in [sample(PENALTY), sample(LICENCE), person(), sole()] {
@@ -95,6 +129,9 @@ const CASES: &[Case] = &[
     ("uscc.legacy-code", || sample(PENALTY), &[("CF_XDR_SHXYM", "4117020000012")]),
     ("uscc.legacy-code", || sample(PENALTY), &[("CF_XDR_SHXYM", "99999990-4")]),
     ("uscc.citizen-id", || sample(PENALTY), &[("CF_XDR_SHXYM", CITIZEN)]),
+    // Passes for a code: of 31 citizen numbers one does.
+    ("uscc.citizen-id", || sample(PENALTY), &[("CF_XDR_SHXYM", "411702199001010788")]),
+    ("uscc.citizen-id", || sample(PENALTY), &[("CF_XDR_SHXYM", "11010119900101012X")]),
     ("uscc.sentinel", || sample(PENALTY), &[("CF_XDR_SHXYM", "00000000000000000X")]),
     ("uscc.sentinel", sole, &[("CF_XDR_SHXYM", "00000000000000000X")]),
     ("reg-no.form", || sample(PENALTY), &[("CF_XDR_GSZC", "4117020000012")]),
@@ -113,6 +150,13 @@ const CASES: &[Case] = &[
     ("category.prefix", sole, &[("CF_XDR_SHXYM", "91411702999999904X")]),
     ("person.citizen-id", person, &[("XK_XDR_ZJHM", "000000199002281232")]),
     ("person.birth-date", person, &[("XK_XDR_ZJHM", UNBORN)]),
+    ("person.number-in-public-field", || sample(PENALTY), &[("CF_WSH", "411702199001010788")]),
+    (
+        "person.number-in-public-field",
+        || sample(PENALTY),
+        &[("CF_SY", "张某(110105 19491231 002x)占用道路")],
+    ),
+    ("person.number-in-public-field", || sample(PENALTY), &[("CF_CFJGDM", "411702199001010788")]),
     ("legal-rep.missing", || sample(PENALTY), &[("CF_FRDB", "")]),
     ("agency.code", || sample(PENALTY), &[("CF_CFJGDM", "114117009999999040")]),
     ("agency.code", || sample(LICENCE), &[("XK_LYDWDM", "11411700")]),
@@ -126,7 +170,22 @@ const CASES: &[Case] = &[
     ("amount.fine-missing", || sample(PENALTY), &[("CF_NR_FK", "0")]),
     ("amount.fine-unexpected", || sample(PENALTY), &[("CF_CFLB", "警告")]),
     ("amount.fine-differs", || sample(PENALTY), &[("CF_NR_FK", "2000")]),
-    ("amount.confiscated", || sample(PENALTY), &[("CF_CFLB", "罚款;没收违法所得")]),
+    (
+        "amount.confiscated",
+        || sample(PENALTY),
+        &[("CF_CFLB", "罚款;没收违法所得"), ("CF_NR_WFFF", "")],
+    ),
+    ("date.end-past", || sample(LICENCE), &[("XK_YXQZI", "2026-03-05")]),
+    ("date.end-past", || sample(PENALTY), &[("CF_GSJZQ", "2026-03-05")]),
+    ("date.updated-before-decision", of_2016, &[("SJC", "2026-03-01")]),
+    ("date.updated-future", of_2016, &[("SJC", "2026-03-11")]),
+    ("division.form", of_2016, &[("DFBM", "41170")]),
+    ("field.code-repeated", || sample(PENALTY), &[("CF_CFLB", "罚款;罚款")]),
+    ("text.not-nfc", || sample(PENALTY), &[("CF_SY", "Cafe\u{301}占道")]),
+    ("text.special", || sample(PENALTY), &[("CF_XDR_MC", "天中?商贸有限公司")]),
+    ("tax-no.form", || sample(PENALTY), &[("CF_XDR_SWDJ", "4117029999")]),
+    ("institution-no.form", || sample(PENALTY), &[("CF_XDR_SYDW", "1411700")]),
+    ("uscc.lower-case", old_sole, &[("CF_XDR_SHXYM", "00000000000000000x")]),
     (
         "penalty.revoked-certificate",
         || sample(PENALTY),
@@ -166,7 +225,8 @@ fn the_registry_is_whole() {
     assert_eq!(unique.len(), RULES.len(), "ids are unique");
     let tested: BTreeSet<_> = CASES.iter().map(|case| case.0).chain(["field.too-long"]).collect();
     // Raised by other parts, and tested there or in the conversion's tests.
-    let elsewhere = ["value.", "row.", "mapping.", "scope.", "convert.", "target."];
+    let elsewhere =
+        ["value.", "row.", "mapping.", "scope.", "status.unclear", "convert.", "target."];
     for rule in RULES {
         for text in [rule.title, rule.fix, rule.basis] {
             assert!(text.chars().any(|c| c >= '\u{4E00}'), "{}: {text}", rule.id);
@@ -219,6 +279,34 @@ fn the_licence_number_stands_in_for_the_document_number() {
     assert_eq!(ids(&mut draft), ["document.number-from-licence"]);
     assert_eq!(draft.text(Role::DocNumber), Some("许2026-0077"));
     assert!(draft.slot(draft.dataset.role(Role::DocNumber).unwrap()).unwrap().derived);
+}
+
+#[test]
+fn no_public_field_takes_a_citizen_number() {
+    for reference in [PENALTY, LICENCE] {
+        let dataset = Arc::clone(&sample(reference).dataset);
+        let mut refused = 0;
+        for (at, field) in dataset.fields.iter().enumerate() {
+            if !matches!(field.kind, crate::catalogue::FieldKind::Text { .. }) {
+                continue;
+            }
+            let mut draft = sample(reference);
+            draft.slots[at].value = Some(Value::Text("１１０１０５-19491231-002X".to_owned()));
+            let found = findings(&mut draft);
+            let public = field.sensitivity == crate::catalogue::Sensitivity::Public;
+            refused += usize::from(public);
+            let on_field = |f: &&Finding| f.field.as_ref() == Some(&field.code);
+            let error = found.iter().filter(on_field).any(|f| f.severity == Severity::Error);
+            assert!(error || !public, "{}: {found:?}", field.code);
+            let ours = found.iter().any(|f| f.rule == "person.number-in-public-field");
+            assert!(public || !ours, "{} may hold it: {found:?}", field.code);
+        }
+        assert!(refused > 10, "{reference}: {refused}");
+    }
+    let mut takedown = sample(PENALTY);
+    takedown.operation = Operation::Withdraw;
+    put(&mut takedown, "CF_SY", "张某11010519491231002X占用道路");
+    assert_eq!(ids(&mut takedown), [""; 0]);
 }
 
 #[test]
@@ -306,7 +394,7 @@ proptest! {
         let mut found = findings(&mut draft.clone());
         let to = crate::catalogue::tests::catalogue();
         let to = to.by_reference(&format!("{dataset}/2021")).unwrap();
-        let mut converted = convert(draft, to, &mut found);
+        let mut converted = convert(draft, to, &TODAY, &mut found);
         found.extend(findings(&mut converted));
         for finding in found {
             prop_assert!(!finding.message.contains(number), "{finding:?}");

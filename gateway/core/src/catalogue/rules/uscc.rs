@@ -3,7 +3,7 @@
 use super::{Rule, set};
 use crate::catalogue::{CheckContext, Role};
 use crate::ident::{
-    CitizenId, SENTINEL, Uscc, UsccError, UsccWarning, check_reg_no, org_code_check,
+    CitizenId, SENTINEL, Uscc, UsccError, UsccWarning, check_reg_no, org_code_check, personal,
 };
 use crate::model::{Dimension, Draft, Finding, Severity, Value};
 use crate::value::is_placeholder;
@@ -98,13 +98,19 @@ pub(super) const SENTINEL_MISUSED: Rule = Rule {
     check: None,
 };
 
-fn check(_: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Finding>) {
+const IS_CITIZEN_ID: &str = "填的是身份证号码,不是统一社会信用代码";
+
+fn check(_: &Rule, draft: &mut Draft, context: &CheckContext, findings: &mut Vec<Finding>) {
     const ROLE: Role = Role::SubjectUscc;
     let Some(text) = draft.text(ROLE) else { return };
     if text.eq_ignore_ascii_case(SENTINEL) {
         return sentinel(draft, findings);
     }
     match Uscc::parse(text) {
+        // One citizen number of 31 passes the other check as well: it stays a person's.
+        Ok(_) if personal::is_citizen_id(text, context.today) => {
+            CITIZEN_ID.raise(draft, ROLE, IS_CITIZEN_ID, findings);
+        }
         Ok(code) => {
             if code.as_str() != text {
                 set(draft, ROLE, Some(Value::Text(code.as_str().to_owned())));
@@ -143,7 +149,12 @@ fn sentinel(draft: &mut Draft, findings: &mut Vec<Finding>) {
         draft.text(Role::SubjectCategory).is_none_or(|category| category == super::category::SOLE);
     let has_reg_no = draft.text(Role::SubjectRegNo).is_some_and(|number| !is_placeholder(number));
     let message = match (sole_trader, has_reg_no) {
-        (true, true) => return set(draft, Role::SubjectUscc, Some(Value::Text(SENTINEL.into()))),
+        (true, true) => {
+            if draft.text(Role::SubjectUscc) != Some(SENTINEL) {
+                warn(draft, Role::SubjectUscc, UsccWarning::LowerCase, findings);
+            }
+            return set(draft, Role::SubjectUscc, Some(Value::Text(SENTINEL.into())));
+        }
         (true, false) => "填了占位代码(17个0加X),但没有工商注册号",
         (false, _) => "占位代码(17个0加X)只用于个体工商户",
     };
@@ -157,7 +168,7 @@ fn judge(text: &str, error: UsccError) -> (&'static Rule, String) {
         return (&LEGACY_CODE, "填的是工商注册号,不是统一社会信用代码".to_owned());
     }
     if CitizenId::parse(text).is_ok() {
-        return (&CITIZEN_ID, "填的是身份证号码,不是统一社会信用代码".to_owned());
+        return (&CITIZEN_ID, IS_CITIZEN_ID.to_owned());
     }
     if org_code_check(text).is_ok() {
         return (&LEGACY_CODE, "填的是组织机构代码,不是统一社会信用代码".to_owned());

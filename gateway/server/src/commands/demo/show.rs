@@ -106,6 +106,7 @@ impl Screen {
             "拒收",
             "平台拒收",
             "平台接收",
+            "其中更正",
             "重复",
             "承诺按时",
             "法定按时",
@@ -117,7 +118,7 @@ impl Screen {
             table.add_row(cells(feed));
         }
         for (at, column) in table.column_iter_mut().enumerate() {
-            if at != 0 && at != 9 {
+            if at != 0 && at != 10 {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
@@ -133,6 +134,13 @@ impl Screen {
         match tally.unaccounted() {
             0 => self.line("每一行都有着落,与平台台账逐条相符"),
             missing => self.line(&format!("有{missing}行没有着落")),
+        }
+        match tally.unbalanced().as_slice() {
+            [] => self.line(
+                "账目平衡:收到=拒收+平台拒收+平台接收+重复,平台接收=法定按时+逾期;\
+                 更正按其所更正的记录是否按时计,status 按记录计数",
+            ),
+            feeds => self.line(&format!("账目不平衡的接入任务:{}", feeds.join("、"))),
         }
     }
 
@@ -159,7 +167,7 @@ impl Drop for Screen {
 }
 
 fn cells(feed: &FeedTally) -> Vec<String> {
-    let c = &feed.counters;
+    let c = &feed.clocks;
     let owners: Vec<String> = [
         ("委办局", c.late_agency),
         ("更正迟", c.late_refusal),
@@ -176,11 +184,12 @@ fn cells(feed: &FeedTally) -> Vec<String> {
         feed.refused.to_string(),
         feed.refused_by_platform.to_string(),
         feed.accepted.to_string(),
+        feed.corrected.to_string(),
         feed.repeated.to_string(),
         c.on_time_pledged.to_string(),
         c.on_time_statutory.to_string(),
-        feed.late().to_string(),
+        c.late().to_string(),
         owners.join(" "),
-        c.retried.to_string(),
+        feed.counters.retried.to_string(),
     ]
 }

@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use xinqiao_core::fault::io_words;
+
 use super::agencies::{AGENCIES, Channel, Message, PAGE};
 
 /// The push agency's token and the pull agency's password: of this demo only, so they may stand
@@ -29,7 +31,9 @@ impl Stage {
         let folder = given.unwrap_or_else(|| {
             std::env::temp_dir().join(format!("xinqiao-demo-{}", std::process::id()))
         });
-        let told = |error: io::Error| format!("工作目录 {} 无法使用:{error}", folder.display());
+        let told = |error: io::Error| {
+            format!("工作目录 {} 无法使用:{}", folder.display(), io_words(&error))
+        };
         fs::create_dir_all(&folder).map_err(told)?;
         let folder = folder.canonicalize().map_err(told)?;
         if fs::read_dir(&folder).map_err(told)?.next().is_some() {

@@ -1,6 +1,5 @@
 //! `mapping new`: a first draft of a mapping from a sample file.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,13 +10,12 @@ use clap::{Arg, ArgMatches};
 use serde::Serialize;
 use xinqiao_adapters::formats::{Sniffed, sniff};
 use xinqiao_core::catalogue::{Catalogue, Dataset};
-use xinqiao_core::fault::{Classify as _, chain};
-use xinqiao_core::mapping::skeleton;
+use xinqiao_core::fault::{Classify as _, chain, io_words};
+use xinqiao_core::mapping::{headings_known, skeleton};
 use xinqiao_core::model::{FormatSpec, HeaderSpec, MappingId};
 use xinqiao_core::spi::Limits;
-use xinqiao_core::value::heading;
 
-use super::super::global::unreadable;
+use super::super::global::open_file;
 use super::super::{CommandError, Global, out};
 
 pub(super) fn clap() -> clap::Command {
@@ -99,7 +97,7 @@ struct Answer {
 }
 
 fn look(path: &Path) -> Result<Sniffed, CommandError> {
-    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let mut file = open_file(path)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     sniff(name.as_deref(), &mut file, &Limits::default()).map_err(|error| {
         let (path, code) = (path.display(), error.code());
@@ -124,26 +122,35 @@ fn named_target(catalogue: &Catalogue, named: &str) -> Result<Arc<Dataset>, Comm
     })
 }
 
-/// The dataset that knows the most of the headings; of equals, the latest generation.
+/// The dataset that knows the most of the headings, in its latest generation of those that know as
+/// many. Where two datasets know as many, nobody can tell but the caller.
 fn nearest_target(
     catalogue: &Catalogue,
     headings: &[String],
 ) -> Result<Arc<Dataset>, CommandError> {
-    let headings: BTreeSet<String> = headings.iter().map(|name| heading(name)).collect();
-    let known = |dataset: &Dataset| {
-        let names = |field: &xinqiao_core::catalogue::Field| {
-            let own = [&*field.code, &field.name];
-            let aliases = field.aliases.iter().map(String::as_str);
-            own.into_iter().chain(aliases).any(|name| headings.contains(&heading(name)))
-        };
-        dataset.fields.iter().filter(|field| names(field)).count()
-    };
-    let best = catalogue.iter().max_by_key(|dataset| (known(dataset), dataset.generation));
-    match best {
-        Some(dataset) if known(dataset) > 0 => Ok(Arc::clone(dataset)),
-        _ => Err(CommandError::Failed(
-            "样本的列名与各数据集都不相符,请用 --target 指明目标数据集".to_owned(),
-        )),
+    let mut best: Vec<(usize, &Arc<Dataset>)> = Vec::new();
+    for id in catalogue.ids() {
+        let all = catalogue.iter().filter(|dataset| dataset.id == *id);
+        let known = all.map(|dataset| (headings_known(dataset, headings), dataset));
+        best.extend(known.max_by_key(|(known, dataset)| (*known, dataset.generation)));
+    }
+    best.sort_by_key(|(known, _)| std::cmp::Reverse(*known));
+    match best.as_slice() {
+        [(known, dataset), others @ ..]
+            if *known > 0 && others.first().is_none_or(|(next, _)| next < known) =>
+        {
+            Ok(Arc::clone(dataset))
+        }
+        _ => {
+            let shown: Vec<String> = best
+                .iter()
+                .map(|(known, dataset)| format!("{}(相符{known}列)", dataset.reference()))
+                .collect();
+            Err(CommandError::Failed(format!(
+                "由样本的列名看不出是哪个数据集,请用 --target 指明。可选:{}",
+                shown.join("、")
+            )))
+        }
     }
 }
 
@@ -153,7 +160,7 @@ fn write_new(file: &Path, text: &str) -> Result<(), CommandError> {
         std::io::ErrorKind::AlreadyExists => {
             CommandError::Broken(format!("文件 {} 已存在,未覆盖", file.display()))
         }
-        _ => CommandError::Failed(format!("写出 {} 失败:{error}", file.display())),
+        _ => CommandError::Failed(format!("写出 {} 失败:{}", file.display(), io_words(&error))),
     };
     let mut new = File::create_new(file).map_err(failed)?;
     new.write_all(text.as_bytes()).map_err(failed)

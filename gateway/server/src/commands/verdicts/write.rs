@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use comfy_table::Table;
 use rust_xlsxwriter::{Workbook, XlsxError};
 use serde::Serialize;
+use xinqiao_core::fault::io_words;
 use xinqiao_core::model::Verdict;
 use xinqiao_store::{MessageView, RowVerdictView};
 
 use super::super::{CommandError, out};
+use super::failed::WHOLE;
 
 const HEADINGS: [&str; 8] = ["文书号", "结论", "行", "位置", "规则", "原因", "改法", "文件"];
+/// Name of the worksheet; further ones add a number.
+const SHEET_NAME: &str = "逐行反馈";
 /// Rows of a worksheet, by its format.
 const SHEET: u32 = 1 << 20;
 
@@ -19,7 +23,7 @@ const SHEET: u32 = 1 << 20;
 pub(super) enum Writer {
     Tsv(BufWriter<StdoutLock<'static>>),
     Json { out: BufWriter<StdoutLock<'static>>, first: bool },
-    Table { table: Box<Table>, rows: u64, shown: u64 },
+    Table { table: Box<Table>, rows: u64, shown: u64, failed: u64 },
     Xlsx { book: Box<Workbook>, path: PathBuf, sheet: usize, next: u32 },
 }
 
@@ -49,7 +53,7 @@ impl Writer {
 
     /// Rows with findings only, for a screen.
     pub(super) fn table() -> Self {
-        Self::Table { table: Box::new(out::table(HEADINGS, 8)), rows: 0, shown: 0 }
+        Self::Table { table: Box::new(out::table(HEADINGS, 8)), rows: 0, shown: 0, failed: 0 }
     }
 
     pub(super) fn xlsx(path: &Path) -> Result<Self, CommandError> {
@@ -57,7 +61,7 @@ impl Writer {
         let mut writer =
             Self::Xlsx { book: Box::new(Workbook::new()), path, sheet: 0, next: SHEET };
         if let Self::Xlsx { book, path, next, .. } = &mut writer {
-            add_sheet(book).map_err(|error| unwritten(path, &error))?;
+            add_sheet(book, 0).map_err(|error| unwritten(path, &error))?;
             *next = 1;
         }
         Ok(writer)
@@ -71,7 +75,8 @@ impl Writer {
         let name = message.name.as_deref();
         match self {
             Self::Tsv(out) => {
-                for line in lines(&row, code(row.verdict)) {
+                for (number, line) in lines(&row, code(row.verdict)) {
+                    let line = cells(number.to_string(), line);
                     writeln!(out, "{}", line.join("\t"))?;
                 }
             }
@@ -79,19 +84,26 @@ impl Writer {
                 writeln!(out, "{}", if std::mem::take(first) { "" } else { "," })?;
                 serde_json::to_writer(out, &InMessage { message: message.id, name, row })?;
             }
-            Self::Table { table, rows, shown } => {
-                *rows += 1;
+            Self::Table { table, rows, shown, failed } => {
+                let is_row = u64::from(row.row != WHOLE);
+                *rows += is_row;
+                *failed += 1 - is_row;
                 if !row.findings.is_empty() {
-                    *shown += 1;
-                    for line in lines(&row, word(row.verdict)) {
+                    *shown += is_row;
+                    for (number, line) in lines(&row, word(row.verdict)) {
+                        let number =
+                            if number == WHOLE { String::new() } else { number.to_string() };
+                        let line = cells(number, line);
                         table.add_row(line.into_iter().chain([clean(name.unwrap_or_default())]));
                     }
                 }
             }
             Self::Xlsx { book, path, sheet, next } => {
-                for line in lines(&row, word(row.verdict)) {
-                    let line = line.into_iter().chain([clean(name.unwrap_or_default())]);
-                    put(book, sheet, next, line).map_err(|error| unwritten(path, &error))?;
+                for (number, line) in lines(&row, word(row.verdict)) {
+                    let line = cells(String::new(), line).into_iter();
+                    let line = line.chain([clean(name.unwrap_or_default())]);
+                    put(book, sheet, next, number, line)
+                        .map_err(|error| unwritten(path, &error))?;
                 }
             }
         }
@@ -105,9 +117,12 @@ impl Writer {
                 writeln!(out, "\n]")?;
                 Ok(out.flush()?)
             }
-            Self::Table { table, rows, shown } => {
-                let told = format!("共 {rows} 行,有问题的 {shown} 行");
-                out::text(if shown == 0 { told } else { format!("{table}\n{told}") })
+            Self::Table { table, rows, shown, failed } => {
+                let mut told = format!("共 {rows} 行,有问题的 {shown} 行");
+                if failed > 0 {
+                    told += &format!(";另有 {failed} 个报文未能(完整)读取");
+                }
+                out::text(if shown + failed == 0 { told } else { format!("{table}\n{told}") })
             }
             Self::Xlsx { mut book, path, .. } => {
                 book.save(&path).map_err(|error| unwritten(&path, &error))?;
@@ -118,13 +133,21 @@ impl Writer {
     }
 }
 
-/// One line a finding; one with an empty tail for a row without.
-fn lines(row: &RowVerdictView, verdict: &str) -> Vec<[String; 7]> {
+/// Column of the row's number among the cells.
+const NUMBER: usize = 2;
+
+/// Number and other cells of a line, put together.
+fn cells(number: String, [document, verdict, tail @ ..]: [String; 6]) -> [String; 7] {
+    let [cell, rule, message, fix] = tail;
+    [document, verdict, number, cell, rule, message, fix]
+}
+
+/// One line a finding, with the row's number; one with an empty tail for a row without.
+fn lines(row: &RowVerdictView, verdict: &str) -> Vec<(u64, [String; 6])> {
     let document = clean(row.document.as_deref().unwrap_or_default());
     let line = |tail: [&str; 4]| {
         let [cell, rule, message, fix] = tail.map(clean);
-        let (document, number) = (document.clone(), row.row.to_string());
-        [document, verdict.to_owned(), number, cell, rule, message, fix]
+        (row.row, [document.clone(), verdict.to_owned(), cell, rule, message, fix])
     };
     if row.findings.is_empty() {
         return vec![line([""; 4])];
@@ -157,8 +180,10 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn add_sheet(book: &mut Workbook) -> Result<(), XlsxError> {
+fn add_sheet(book: &mut Workbook, index: usize) -> Result<(), XlsxError> {
     let sheet = book.add_worksheet_with_constant_memory()?;
+    let more = if index == 0 { String::new() } else { (index + 1).to_string() };
+    sheet.set_name(format!("{SHEET_NAME}{more}"))?;
     for (column, heading) in (0..).zip(HEADINGS) {
         sheet.write_string(0, column, heading)?;
     }
@@ -169,23 +194,35 @@ fn put(
     book: &mut Workbook,
     sheet: &mut usize,
     next: &mut u32,
+    number: u64,
     line: impl Iterator<Item = String>,
 ) -> Result<(), XlsxError> {
     if *next == SHEET {
-        add_sheet(book)?;
         *sheet += 1;
+        add_sheet(book, *sheet)?;
         *next = 1;
     }
     let to = book.worksheet_from_index(*sheet)?;
-    for (column, text) in (0..).zip(line) {
-        to.write_string(*next, column, text)?;
+    for (column, text) in (0u16..).zip(line) {
+        match u32::try_from(number) {
+            Ok(number) if usize::from(column) == NUMBER => {
+                if u64::from(number) != WHOLE {
+                    to.write_number(*next, column, number)?;
+                }
+            }
+            _ => drop(to.write_string(*next, column, text)?),
+        }
     }
     *next += 1;
     Ok(())
 }
 
 fn unwritten(path: &Path, error: &XlsxError) -> CommandError {
-    CommandError::Failed(format!("写出 {} 失败:{error}", path.display()))
+    let why = match error {
+        XlsxError::IoError(error) => io_words(error),
+        other => other.to_string().into(),
+    };
+    CommandError::Failed(format!("写出 {} 失败:{why}", path.display()))
 }
 
 #[cfg(test)]
@@ -202,6 +239,7 @@ mod tests {
             findings,
             outcome: RowOutcome::Rejected,
             delivery: Vec::new(),
+            met: None,
         }
     }
 
@@ -220,11 +258,14 @@ mod tests {
         let bad = row(vec![finding.clone(), finding]);
         let told = lines(&bad, code(bad.verdict));
         assert_eq!(told.len(), 2);
-        let line = told[0].join("\t");
+        let join = |(number, line): &(u64, [String; 6])| {
+            cells(number.to_string(), line.clone()).join("\t")
+        };
+        let line = join(&told[0]);
         assert_eq!(line, "甲 〔2018〕 1号\treject\t3\tB3\tuscc.check-digit\t校验位 不对\t核对");
         let good = row(Vec::new());
         let told = lines(&good, code(good.verdict));
         assert_eq!(told.len(), 1);
-        assert_eq!(told[0].join("\t"), "甲 〔2018〕 1号\taccept\t3\t\t\t\t");
+        assert_eq!(join(&told[0]), "甲 〔2018〕 1号\taccept\t3\t\t\t\t");
     }
 }

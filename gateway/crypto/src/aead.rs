@@ -3,8 +3,8 @@
 //! One nonce used twice under one key gives the authentication key away. So a [`Nonce`] comes out
 //! of a [`NonceSequence`] once, cannot be copied, and sealing takes it away.
 
-use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::KeyInit as _;
+use aes_gcm::aead::AeadInOut as _;
 use zeroize::Zeroizing;
 
 use crate::sm4::Sm4Key;

@@ -11,11 +11,10 @@ use zeroize::Zeroizing;
 use super::asn1::{ChunkedGcm, SM4_CBC, SM4_GCM, with_parameters};
 use super::ber::Extent;
 use super::{Cipher, EnvelopeError};
-use crate::{Sm3Digest, random};
 use crate::aead::{Nonce, Sm4Gcm, TAG_LENGTH};
 use crate::cbc::{CbcDecryptor, CbcEncryptor};
 use crate::sm4::Sm4Key;
-
+use crate::{Sm3Digest, random};
 
 const BLOCK: usize = 16;
 /// Plaintext of a whole chunk in what this module writes, and the most it accepts.
@@ -84,7 +83,9 @@ impl Sealing {
     pub(super) fn sealed_len(&self, plain: u64) -> u64 {
         match self {
             Self::Cbc { .. } => plain - plain % BLOCK as u64 + BLOCK as u64,
-            Self::Gcm { chunk, .. } => plain + plain.div_ceil(u64::from(*chunk)).max(1) * TAG_LENGTH as u64,
+            Self::Gcm { chunk, .. } => {
+                plain + plain.div_ceil(u64::from(*chunk)).max(1) * TAG_LENGTH as u64
+            }
         }
     }
 
@@ -101,7 +102,7 @@ impl Sealing {
             Self::Cbc { iv } => seal_cbc(key, iv, &mut content.take(len), out),
             Self::Gcm { prefix, chunk } => {
                 Chunks::new(key, *prefix, *chunk, head).seal(content, len, out)
-            },
+            }
         }
     }
 
@@ -119,7 +120,7 @@ impl Sealing {
             Self::Cbc { iv } => open_cbc(key, iv, input, sealed, each),
             Self::Gcm { prefix, chunk } => {
                 Chunks::new(key, *prefix, *chunk, head).open(input, sealed, each)
-            },
+            }
         }
     }
 }

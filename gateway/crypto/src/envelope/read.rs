@@ -20,9 +20,9 @@ use super::write::{IMPLICIT_OCTETS, id_of};
 use super::{Cipher, EnvelopeError, Kind, OpenKey};
 use crate::keystore::KeyStoreError;
 use crate::sm2::{Prehash, PrehashStream, PublicKey, Signature, SignerId};
-use crate::x509::chain::{self, Purpose, Trust};
 use crate::sm4::Sm4Key;
 use crate::x509::Certificate;
+use crate::x509::chain::{self, Purpose, Trust};
 use crate::{Sm3Digest, Sm3Stream};
 
 /// Recipients, signers and certificates of one envelope, each at most.
@@ -234,11 +234,7 @@ impl Envelope {
         self.plain(input, Some(opened), &mut |part| Ok(out.write_all(part)?))
     }
 
-    fn content(
-        &mut self,
-        walk: &mut Walk<'_>,
-        head: &mut Sm3Stream,
-    ) -> Result<(), EnvelopeError> {
+    fn content(&mut self, walk: &mut Walk<'_>, head: &mut Sm3Stream) -> Result<(), EnvelopeError> {
         walk.enter(SEQUENCE)?;
         let content_type = walk.small()?;
         self.content_type = decoded(&content_type, "内容类型")?;
@@ -278,7 +274,7 @@ impl Envelope {
             (None, _) => self.content.read(input, each),
             (Some(sealing), Some(Opened(key))) => {
                 sealing.open(key, &self.head, input, &self.content, each)
-            },
+            }
             (Some(_), None) => Err(EnvelopeError::Kind("已加密,须先打开")),
         }
     }

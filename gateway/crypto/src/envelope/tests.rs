@@ -88,7 +88,7 @@ impl Peers {
                 let sealed = kind == Kind::SignedAndEnveloped;
                 let opened = sealed.then(|| envelope.open(&opener)).transpose()?;
                 let verified = envelope.verify(input, opened.as_ref(), &[], &self.trust())?;
-                assert_eq!(verified.signers, [self.a.signing.clone()]);
+                assert_eq!(verified.signers, std::slice::from_ref(&self.a.signing));
                 envelope.write(input, opened.as_ref(), &verified, &mut out)?;
             }
         }
@@ -171,8 +171,12 @@ fn chunks_cannot_be_moved_left_out_or_added() {
 #[test]
 fn only_the_recipients_open_and_only_for_sealing() {
     let peers = Peers::new();
-    let bytes =
-        peers.write(Kind::Enveloped, Cipher::Gcm, &[peers.b.encryption.clone()], b"content");
+    let bytes = peers.write(
+        Kind::Enveloped,
+        Cipher::Gcm,
+        std::slice::from_ref(&peers.b.encryption),
+        b"content",
+    );
     assert!(matches!(peers.read(&peers.a, &bytes), Err(EnvelopeError::NotForUs)));
     // Another key behind the right certificate.
     let input = &mut Cursor::new(bytes);

@@ -177,8 +177,7 @@ fn tail(signer: &Signing<'_>, digest: &crate::Sm3Digest) -> Result<Vec<u8>, Enve
         digest: algorithm(SM3),
         signed: Some(signed),
         algorithm: algorithm(SM2_SIGN),
-        signature: OctetString::new(signature.to_der())
-            .map_err(|_| EnvelopeError::Part("签名"))?,
+        signature: OctetString::new(signature.to_der()).map_err(|_| EnvelopeError::Part("签名"))?,
         unsigned: None,
     };
     let certificates = ber::value(context(0), &certificates.concat());

@@ -12,7 +12,7 @@ pub mod demo;
 mod feeds;
 mod fsck;
 mod global;
-pub mod keys;
+mod keys;
 mod mapping;
 mod out;
 mod queue;

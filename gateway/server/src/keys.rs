@@ -1,15 +1,27 @@
 //! The gateway's keys and whom it trusts, as the `keys` section of its configuration has them.
 
+use std::fs::OpenOptions;
+use std::io::{Cursor, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use xinqiao_core::fault::io_words;
 use xinqiao_core::model::Timestamp;
-use xinqiao_crypto::keystore::{FileKeyStore, KeyEntry, KeyStore, KeyStoreError, KeyUse};
+use xinqiao_core::spi::{Clock, Sealer};
+use xinqiao_crypto::envelope::{EnvelopeError, Signing, sign_and_seal};
+use xinqiao_crypto::hex;
+use xinqiao_crypto::keystore::{
+    FileKeyStore, KeyEntry, KeyFolder, KeyId, KeyStore, KeyStoreError, KeyUse, StoredKey,
+};
+use xinqiao_crypto::sm2::PrivateKey;
 use xinqiao_crypto::x509::chain::{Revocation, Trust};
 use xinqiao_crypto::x509::crl::Crl;
-use xinqiao_crypto::x509::{Certificate, UnixSeconds, X509Error};
+use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
+use xinqiao_crypto::x509::{Certificate, IssueError, Name, UnixSeconds, X509Error};
 use zeroize::Zeroizing;
+
+use crate::config::SealTo;
 
 /// The `keys` section, checked; nothing of it is opened yet.
 #[derive(Clone)]
@@ -43,6 +55,9 @@ pub enum KeysError {
     /// The store of keys does not open, or fails.
     #[error(transparent)]
     Store(#[from] KeyStoreError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
     /// There is no key of this name and use, or it has no certificate.
     #[error("密钥目录中没有{what} {name}:请执行 xinqiao keys init,或核对 gateway.yaml 的 keys")]
     Missing {
@@ -127,6 +142,90 @@ impl Keys {
     fn key(&self, name: &str, usage: KeyUse, what: &'static str) -> Result<KeyEntry, KeysError> {
         let current = self.store.current(name, usage)?;
         current.ok_or_else(|| KeysError::Missing { name: name.to_owned(), what })
+    }
+}
+
+/// Days a self-signed certificate holds.
+const SELF_SIGNED_DAYS: u32 = 3 * 365;
+
+/// Makes what is missing of the keys that the gateway needs: its own with self-signed certificates
+/// over `subject`, and the one for what is stored.
+pub fn init(
+    config: &KeysConfig,
+    subject: &Name,
+    at: Timestamp,
+    iterations: u32,
+) -> Result<Vec<KeyId>, KeysError> {
+    let folder = KeyFolder::new(&config.folder, config.passphrase.as_bytes())?;
+    let folder = folder.with_iterations(iterations);
+    let have = folder.ids()?;
+    let has = |name: &str, usage| have.iter().any(|id| id.name() == name && id.usage() == usage);
+    let mut made = Vec::new();
+    for (usage, role) in [(KeyUse::Sign, Role::Signing), (KeyUse::Encrypt, Role::Encryption)] {
+        if has(&config.identity, usage) {
+            continue;
+        }
+        let key = PrivateKey::generate().map_err(KeyStoreError::from)?;
+        let template = Template::new(subject.clone(), role, seconds(at), SELF_SIGNED_DAYS);
+        let certificate = issue_self_signed(&template, &key)?;
+        let id = folder.add(&config.identity, usage, &key)?;
+        folder.put_chain(&id, &[certificate])?;
+        made.push(id);
+    }
+    if !has(&config.storage, KeyUse::Encrypt) {
+        made.push(folder.generate(&config.storage, KeyUse::Encrypt)?);
+    }
+    Ok(made)
+}
+
+/// Writes a random passphrase into a file (0600); one that is there stays.
+pub fn make_passphrase(file: &Path) -> std::io::Result<()> {
+    let secret = PrivateKey::generate().map_err(std::io::Error::other)?;
+    let passphrase = Zeroizing::new(hex(secret.to_bytes().as_slice()));
+    if let Some(parent) = file.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Ok(mut made) => {
+            made.write_all(passphrase.as_bytes())?;
+            made.sync_all()
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Signs what leaves as the gateway, and seals it to a target's certificates.
+pub struct EnvelopeSealer {
+    keys: Arc<Keys>,
+    signing: KeyEntry,
+    to: SealTo,
+    clock: Arc<dyn Clock>,
+}
+
+impl EnvelopeSealer {
+    /// With the gateway's signing key as it now is.
+    pub fn new(keys: Arc<Keys>, to: SealTo, clock: Arc<dyn Clock>) -> Result<Self, KeysError> {
+        let signing = keys.certified(KeyUse::Sign)?;
+        Ok(Self { keys, signing, to, clock })
+    }
+}
+
+impl Sealer for EnvelopeSealer {
+    fn seal(&self, content: &[u8]) -> Result<Vec<u8>, String> {
+        let sealed = || {
+            let signer = StoredKey::new(&**self.keys.store(), &self.signing.id)?;
+            let Some((certificate, chain)) = self.signing.chain.split_first() else {
+                return Err(EnvelopeError::NoCertificate);
+            };
+            let at = seconds(self.clock.now());
+            let signing = Signing { certificate, chain, signer: &signer, at };
+            let SealTo { to, cipher } = &self.to;
+            let mut out = Vec::with_capacity(content.len() + 4_096);
+            sign_and_seal(&mut Cursor::new(content), &signing, to, *cipher, &mut out)?;
+            Ok(out)
+        };
+        sealed().map_err(|error| format!("无法签名加密:{error}"))
     }
 }
 

@@ -18,8 +18,6 @@ use crate::clock::SystemClock;
 use crate::config;
 use crate::keys::{KeysConfig, KeysError, seconds};
 
-pub(crate) use dev_ca::{DevCa, Party};
-
 pub(super) struct Keys;
 
 impl Command for Keys {

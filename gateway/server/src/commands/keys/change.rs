@@ -1,54 +1,31 @@
 //! Making, certifying and rotating keys.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
 use serde_json::json;
 use xinqiao_core::fault::io_words;
+use xinqiao_core::spi::Clock as _;
 use xinqiao_crypto::keystore::{KeyFolder, KeyId, KeyUse};
-use xinqiao_crypto::sm2::PrivateKey;
-use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
 use xinqiao_crypto::x509::{CERTIFICATE_LABEL, Certificate, Name, parse_name};
-use xinqiao_crypto::{hex, pem, pkcs8};
+use xinqiao_crypto::{pem, pkcs8};
 use zeroize::Zeroizing;
 
-use super::{configured, failed, now, path, use_name};
+use super::{configured, failed, path, use_name};
+use crate::clock::SystemClock;
 use crate::commands::{CommandError, Global, out};
 use crate::config;
-use crate::keys::KeysConfig;
-
-/// Days a self-signed certificate holds.
-const SELF_SIGNED_DAYS: u32 = 3 * 365;
+use crate::keys::{self, KeysConfig};
 
 /// `keys init`. Makes what is missing and leaves what is there.
 pub(super) fn init(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
     if let Some(file) = config::passphrase_file(&global.config) {
-        make_passphrase(&file)?;
+        keys::make_passphrase(&file).map_err(|error| out::unwritten(&file, &error))?;
     }
     let config = configured(global)?;
     let subject = subject(matches)?;
-    let folder = open(&config)?;
-    let have = folder.ids()?;
-    let has = |name: &str, usage| have.iter().any(|id| id.name() == name && id.usage() == usage);
-    let mut made = Vec::new();
-    for (usage, role) in [(KeyUse::Sign, Role::Signing), (KeyUse::Encrypt, Role::Encryption)] {
-        if has(&config.identity, usage) {
-            continue;
-        }
-        let key = PrivateKey::generate().map_err(failed)?;
-        let template = Template::new(subject.clone(), role, now(), SELF_SIGNED_DAYS);
-        let certificate = issue_self_signed(&template, &key)?;
-        let id = folder.add(&config.identity, usage, &key)?;
-        folder.put_chain(&id, &[certificate])?;
-        made.push(id);
-    }
-    if !has(&config.storage, KeyUse::Encrypt) {
-        made.push(folder.generate(&config.storage, KeyUse::Encrypt)?);
-    }
+    let made = keys::init(&config, &subject, SystemClock.now(), pkcs8::ITERATIONS)?;
     told(global, &made)?;
     if !global.json && !made.is_empty() {
         out::text(format!(
@@ -175,24 +152,4 @@ fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     std::fs::read(path).map_err(|error| {
         CommandError::Broken(format!("读取 {} 失败:{}", path.display(), io_words(&error)))
     })
-}
-
-/// A random passphrase, unless the file is there.
-pub(super) fn make_passphrase(file: &Path) -> Result<(), CommandError> {
-    let said = |error: std::io::Error| {
-        CommandError::Failed(format!("写口令文件 {} 失败:{}", file.display(), io_words(&error)))
-    };
-    let passphrase =
-        Zeroizing::new(hex(PrivateKey::generate().map_err(failed)?.to_bytes().as_slice()));
-    if let Some(parent) = file.parent() {
-        std::fs::create_dir_all(parent).map_err(said)?;
-    }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(mut made) => {
-            made.write_all(passphrase.as_bytes()).map_err(said)?;
-            made.sync_all().map_err(said)
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(said(error)),
-    }
 }

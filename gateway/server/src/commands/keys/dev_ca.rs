@@ -25,9 +25,9 @@ use xinqiao_crypto::x509::crl::{Crl, Revoked};
 use xinqiao_crypto::x509::issue::{Role, Template, issue, issue_self_signed};
 use xinqiao_crypto::x509::{Certificate, UnixSeconds, parse_name};
 
-use super::change::make_passphrase;
 use super::{failed, now, path};
 use crate::commands::{CommandError, Global, out};
+use crate::keys::make_passphrase;
 
 /// Name of the root's key.
 const CA: &str = "ca";
@@ -71,7 +71,7 @@ pub(super) fn run(matches: &ArgMatches, global: &Global) -> Result<ExitCode, Com
         matches.get_many::<String>(name).into_iter().flatten().cloned().collect()
     };
     let file = dir.join("passphrase");
-    make_passphrase(&file)?;
+    make_passphrase(&file).map_err(|error| unwritten(&file, error))?;
     let passphrase = std::fs::read_to_string(&file).map_err(|error| unwritten(&file, error))?;
     let ca = DevCa::open(&dir, passphrase.trim_end(), pkcs8::ITERATIONS, now())?;
     let mut hosts = strings("host");
@@ -80,7 +80,7 @@ pub(super) fn run(matches: &ArgMatches, global: &Global) -> Result<ExitCode, Com
     }
     let mut made = Vec::new();
     for name in strings("names") {
-        made.push(ca.party(&name, &hosts)?.folder.display().to_string());
+        made.push(ca.party(&name, &hosts)?.display().to_string());
     }
     let revoked = strings("revoke");
     ca.revoke(&revoked)?;
@@ -106,7 +106,7 @@ pub(super) fn run(matches: &ArgMatches, global: &Global) -> Result<ExitCode, Com
 }
 
 /// The authority.
-pub(crate) struct DevCa<'a> {
+struct DevCa<'a> {
     dir: &'a Path,
     passphrase: &'a str,
     iterations: u32,
@@ -115,15 +115,9 @@ pub(crate) struct DevCa<'a> {
     root: KeyEntry,
 }
 
-/// One who got certificates.
-pub(crate) struct Party {
-    /// Its key folder.
-    pub(crate) folder: PathBuf,
-}
-
 impl<'a> DevCa<'a> {
     /// Opens the authority of a folder; makes it first if there is none.
-    pub(crate) fn open(
+    fn open(
         dir: &'a Path,
         passphrase: &'a str,
         iterations: u32,
@@ -148,8 +142,8 @@ impl<'a> DevCa<'a> {
         Ok(Self { dir, passphrase, iterations, at, store, root })
     }
 
-    /// Gives a party its folder; one that is there stays as it is.
-    pub(crate) fn party(&self, name: &str, hosts: &[String]) -> Result<Party, CommandError> {
+    /// Gives a party its key folder; one that is there stays as it is.
+    fn party(&self, name: &str, hosts: &[String]) -> Result<PathBuf, CommandError> {
         if name == CA {
             return Err(failed("ca 是签发机构自己的名称"));
         }
@@ -175,11 +169,11 @@ impl<'a> DevCa<'a> {
             let id = folder.add(name, usage, &key)?;
             folder.put_chain(&id, &[own, self.root()?.clone()])?;
         }
-        Ok(Party { folder: place })
+        Ok(place)
     }
 
     /// Lists these parties' certificates as revoked, besides those that are, in a fresh list.
-    pub(crate) fn revoke(&self, names: &[String]) -> Result<(), CommandError> {
+    fn revoke(&self, names: &[String]) -> Result<(), CommandError> {
         let file = self.dir.join("ca.crl");
         let mut revoked = match std::fs::read(&file) {
             Ok(bytes) => Crl::from_file(&bytes)?.first().map(Crl::revoked).unwrap_or_default(),

@@ -15,4 +15,6 @@ mod flow;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod sealed;
+#[cfg(test)]
 mod watch;

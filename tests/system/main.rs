@@ -13,6 +13,8 @@ mod fault;
 #[cfg(test)]
 mod flow;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod sealed;

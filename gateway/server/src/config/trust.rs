@@ -30,7 +30,7 @@ impl Check<'_> {
             })
             .and_then(|reference| secrets.resolve(&reference))
             .map_err(|why| {
-                let message = format!("口令:{why}");
+                let message = format!("口令:{why}。首次安装请执行 xinqiao keys init");
                 self.error(GATEWAY, keys.passphrase.span.clone(), "config.passphrase", message);
             });
         let identity = self.key_name(keys.identity, IDENTITY);

@@ -62,6 +62,7 @@ pub(super) fn run(global: &Global) -> Result<ExitCode, CommandError> {
         for key in &keys {
             let (subject, issuer, until) = match &key.certificate {
                 Some(c) => (c.subject.as_str(), c.issuer.as_str(), c.text.as_str()),
+                None if key.name == config.storage => ("—", "—", "不需证书"),
                 None => ("—", "—", "无证书"),
             };
             let current = if key.current { "是" } else { "" };

@@ -23,6 +23,7 @@ pub mod pem;
 pub mod pkcs8;
 pub mod sm2;
 pub mod sm4;
+pub mod tls;
 pub mod x509;
 
 use std::fmt::Write as _;

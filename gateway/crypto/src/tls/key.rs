@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::{Error, SignatureAlgorithm, SignatureScheme};
+use xinqiao_core::fault::io_words;
 
 use super::trust::{certificates, pem_words};
 use super::{SM2SIG_SM3, Suite, TlsError};
@@ -70,6 +71,17 @@ impl fmt::Debug for Identity {
 /// peers by. From rustls's `peer_certificates`.
 pub fn peer_fingerprint(chain: &[CertificateDer<'_>]) -> Option<Sm3Digest> {
     chain.first().map(|own| sm3(own))
+}
+
+/// [`peer_fingerprint`] of a certificate file: the first certificate of a PEM file, or DER.
+pub fn fingerprint_of_file(path: &Path) -> Result<Sm3Digest, TlsError> {
+    let failed = |why| TlsError::File(path.display().to_string(), why);
+    let bytes = std::fs::read(path).map_err(|error| failed(io_words(&error).into_owned()))?;
+    if bytes.first() == Some(&0x30) {
+        return Ok(sm3(&bytes));
+    }
+    let own = CertificateDer::from_pem_slice(&bytes).map_err(|error| failed(pem_words(&error)))?;
+    Ok(sm3(&own))
 }
 
 /// A key of the store, as rustls uses keys.

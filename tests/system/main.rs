@@ -15,4 +15,6 @@ mod flow;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod watch;

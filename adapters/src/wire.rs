@@ -3,3 +3,4 @@
 pub(crate) mod digest;
 pub(crate) mod http;
 pub(crate) mod params;
+mod tls;

@@ -18,5 +18,6 @@ mod keys;
 mod samples;
 #[cfg(test)]
 mod sealed;
+mod tls;
 #[cfg(test)]
 mod watch;

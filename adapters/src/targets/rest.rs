@@ -72,7 +72,8 @@ impl TargetFactory for Rest {
             HeaderMap::new()
         });
         let max_body = params.number("max-bytes", 16 << 20);
-        let client = Client::from_params(&mut params, &uri.iter().collect::<Vec<_>>(), max_body);
+        let client =
+            Client::from_params(&mut params, secrets, &uri.iter().collect::<Vec<_>>(), max_body);
         let dedupes = params.flag("dedupes", true);
         let charset = params.choice("charset", &[("utf-8", UTF_8), ("gb18030", GB18030)], UTF_8);
         let (mut ok, mut retry) = (vec!["00".to_owned()], Vec::new());

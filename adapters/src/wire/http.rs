@@ -5,7 +5,6 @@
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,14 +16,14 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::timeout;
 use tower_service::Service;
 use xinqiao_core::fault::io_words;
+use xinqiao_core::spi::Secrets;
 
 use super::params::Params;
+use super::tls::{tls, tls_words};
 
 /// A pool of connections and the bounds of every exchange.
 pub(crate) struct Client {
@@ -73,9 +72,11 @@ pub(crate) enum HttpError {
 
 impl Client {
     /// Reads `ca`, `client-cert`, `client-key`, `connect-seconds` (10), `read-seconds` (30) and
-    /// `timeout-seconds` (60). `uris` are the addresses it is for: `https` needs `ca`.
+    /// `timeout-seconds` (60). `uris` are the addresses it is for: `https` needs `ca`, or
+    /// what the link's `tls` section made.
     pub(crate) fn from_params(
         params: &mut Params<'_>,
+        secrets: &dyn Secrets,
         uris: &[&Uri],
         max_body: u64,
     ) -> Option<Self> {
@@ -86,11 +87,25 @@ impl Client {
         let ca = params.text("ca");
         let cert = params.text("client-cert");
         let key = params.text("client-key");
-        if ca.is_none() && uris.iter().any(|uri| uri.scheme_str() == Some("https")) {
-            params.problem_of("ca", "https 地址须用此参数给出对方CA证书(PEM文件),不使用系统根证书");
+        let given = secrets.tls().and_then(|tls| tls.downcast::<ClientConfig>().ok());
+        let is = |scheme| uris.iter().any(|uri| uri.scheme_str() == Some(scheme));
+        if given.is_some() && (is("http") || ca.is_some() || cert.is_some() || key.is_some()) {
+            params
+                .problem("已写 tls 的,地址须都是 https,且不能再用参数 ca、client-cert、client-key");
             return None;
         }
-        let tls = match tls(ca.as_deref(), cert.as_deref(), key.as_deref()) {
+        if given.is_none() && ca.is_none() && is("https") {
+            params.problem_of(
+                "ca",
+                "https 地址须用此参数(或 tls.roots)给出对方CA证书(PEM文件),不使用系统根证书",
+            );
+            return None;
+        }
+        let made = match given {
+            Some(given) => Ok(ClientConfig::clone(&given)),
+            None => tls(ca.as_deref(), cert.as_deref(), key.as_deref()),
+        };
+        let tls = match made {
             Ok(tls) => tls,
             Err((key, why)) => {
                 params.problem_of(key, &why);
@@ -239,59 +254,17 @@ fn late(what: &str, limit: Duration) -> HttpError {
     HttpError::Unknown(format!("{what}({}毫秒)", limit.as_millis()))
 }
 
-/// The innermost cause: the outer ones only say "client error". I/O errors in Chinese.
+/// The innermost cause: the outer ones only say "client error". I/O and TLS errors in Chinese.
 fn root(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(cause) = error.source() {
         error = cause;
     }
-    error.downcast_ref().map_or_else(|| error.to_string(), |error| io_words(error).into_owned())
-}
-
-/// TLS 1.2 and 1.3 with the roots of one file. Errors name the parameter.
-fn tls(
-    ca: Option<&str>,
-    cert: Option<&str>,
-    key: Option<&str>,
-) -> Result<ClientConfig, (&'static str, String)> {
-    let unreadable = |path: &str, error: &pem::Error| {
-        let why = match error {
-            pem::Error::Io(error) => io_words(error),
-            _ => "不是有效的PEM内容".into(),
-        };
-        format!("无法读取PEM文件 {path}({why})")
-    };
-    let certificates = |param, path: &str| {
-        let read: Result<Vec<_>, _> =
-            CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-        match read {
-            Ok(list) if list.is_empty() => Err((param, format!("{path} 中没有证书"))),
-            Ok(list) => Ok(list),
-            Err(error) => Err((param, unreadable(path, &error))),
-        }
-    };
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca {
-        for root in certificates("ca", path)? {
-            roots.add(root).map_err(|_| ("ca", format!("{path} 中的证书无效")))?;
-        }
+    if let Some(error) = error.downcast_ref() {
+        return io_words(error).into_owned();
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ("ca", error.to_string()))?
-        .with_root_certificates(roots);
-    match (cert, key) {
-        (None, None) => Ok(config.with_no_client_auth()),
-        (Some(cert), Some(path)) => {
-            let key = PrivateKeyDer::from_pem_file(path)
-                .map_err(|error| ("client-key", unreadable(path, &error)))?;
-            config
-                .with_client_auth_cert(certificates("client-cert", cert)?, key)
-                .map_err(|error| ("client-cert", format!("客户端证书与私钥不能使用({error})")))
-        }
-        _ => Err(("client-cert", "client-cert 与 client-key 须同时给出".to_owned())),
-    }
+    let words = error.downcast_ref().and_then(tls_words);
+    words.map_or_else(|| error.to_string(), |words| format!("{words}: {error}"))
 }
 
 /// Bounds the connection, TLS handshake included: until it stands nothing has been sent, and the

@@ -1,6 +1,7 @@
 //! The ports: what the edges implement and the server composes. No runtime is named here; futures
 //! are boxed.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,6 +74,12 @@ pub trait Inbox: Send + Sync {
 pub trait Secrets: Send + Sync {
     /// The secret, or why it cannot be had (Chinese).
     fn resolve(&self, reference: &SecretRef) -> Result<String, String>;
+
+    /// What the link's `tls` section made, if it has one: a `rustls::ClientConfig`, its type erased
+    /// because this crate names no TLS library.
+    fn tls(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 }
 
 /// A secret by reference; secrets never stand in configuration.

@@ -24,6 +24,7 @@ pub mod pkcs8;
 pub mod receipt;
 pub mod sm2;
 pub mod sm4;
+pub mod tls;
 pub mod x509;
 
 use std::fmt::Write as _;

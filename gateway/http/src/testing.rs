@@ -105,6 +105,7 @@ pub(crate) fn bench_with(options: StoreOptions) -> Bench {
         dataset: "admin-penalty/2016".to_owned(),
         source: source.to_owned(),
         targets: vec![TargetId::new("platform").unwrap()],
+        client_certificates: vec![],
         token: (source == "push").then(|| sm3(format!("{id}-token").as_bytes())),
         max_bytes: 100_000,
         per_minute,

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use xinqiao_core::fault::io_words;
 use xinqiao_core::spi::{Clock, Sealer, SourceContext};
 use xinqiao_crypto::keystore::KeyUse;
+use xinqiao_crypto::tls::TlsError;
 use xinqiao_http::control::ControlState;
 use xinqiao_http::push::PushState;
 use xinqiao_http::receipts::ReceiptSigner;
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The keys do not open, or are not there.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The listener's certificates or key.
+    #[error("listen.tls:{0}")]
+    Tls(#[from] TlsError),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -82,6 +86,7 @@ pub fn feed_infos(feeds: &[FeedConfig]) -> Feeds {
             source,
             targets: feed.targets.to_vec(),
             token,
+            client_certificates: feed.client_certificates.to_vec(),
             max_bytes: feed.max_bytes,
             per_minute,
         }
@@ -115,6 +120,7 @@ impl Gateway {
             let failed = |error| StartError::Listen(listen.address, error);
             let listener = std::net::TcpListener::bind(listen.address).map_err(failed)?;
             listener.set_nonblocking(true).map_err(failed)?;
+            let tls = listen.tls.map(|tls| tls.open(keys.store())).transpose()?;
             push_address = Some(listener.local_addr().map_err(failed)?);
             let signing = keys.certified(KeyUse::Sign)?.id;
             let receipts =
@@ -126,8 +132,12 @@ impl Gateway {
                 receipts,
                 clock: Arc::clone(&clock),
             };
-            let serving =
-                push::serve(listener, listen.tls, push::router(state), Arc::clone(&shutdown));
+            let serving = push::serve(
+                listener,
+                tls.map(Arc::new),
+                push::router(state),
+                Arc::clone(&shutdown),
+            );
             tasks.spawn(async move { Ok(serving.await?) });
         }
         let state = ControlState {

@@ -10,6 +10,7 @@ mod glob;
 mod secrets;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trust;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use xinqiao_crypto::x509::Certificate;
 
 use crate::domain::Domain;
 use crate::keys::KeysConfig;
+
+pub use tls::ListenTls;
 
 /// A checked configuration.
 pub struct Config {
@@ -54,8 +57,8 @@ pub struct Config {
 pub struct Listen {
     /// `127.0.0.1:8480`.
     pub address: std::net::SocketAddr,
-    /// Certificate chain and key (PEM files); plain HTTP without.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Plain HTTP without.
+    pub tls: Option<ListenTls>,
 }
 
 /// A receiver and how it is served.
@@ -99,6 +102,8 @@ pub struct FeedConfig {
     pub mapping: Arc<Mapping>,
     /// Where its records go.
     pub targets: Arc<[TargetId]>,
+    /// SM3 of the agency's TLS client certificates; a push must show one of them if there is any.
+    pub client_certificates: Arc<[[u8; 32]]>,
     /// Where its messages come from.
     pub source: FeedSource,
     /// Whether its messages come in envelopes.

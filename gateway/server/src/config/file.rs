@@ -55,12 +55,44 @@ file_struct! {
 }
 
 file_struct! {
-    /// 监听所用的证书
+    /// 监听的 TLS,详见 docs/formats/tls.zh.md
     pub(super) struct TlsFile {
-        /// 证书链文件
-        cert: At<String>,
-        /// 私钥文件
-        key: At<String>,
+        /// classical 只用国际算法,gm 只用国密(RFC 8998),either 两者都可、能用国密的一律用国密;缺省 classical
+        policy: Option<At<String>>,
+        /// 国际算法的证书链文件(PEM)
+        cert: Option<At<String>>,
+        /// 国际算法的私钥文件(PEM)
+        key: Option<At<String>>,
+        /// 国密签名密钥的名称,在密钥目录中
+        gm_key: Option<At<String>>,
+        /// 是否要求客户端出示证书:none、optional 或 required,缺省 none
+        clients: Option<At<String>>,
+        /// 验证客户端证书的根证书文件(PEM)
+        roots: Option<Several<At<String>>>,
+        /// 吊销列表文件(PEM 或 DER),改动后自动重读;写了就要求每个签发者都有
+        crls: Option<Several<At<String>>>,
+        /// 吊销列表过期时:accept 告警并照旧使用,refuse 拒绝连接;缺省 accept
+        stale_crls: Option<At<String>>,
+    }
+}
+
+file_struct! {
+    /// 网关向外连接的 TLS,详见 docs/formats/tls.zh.md
+    pub(super) struct LinkTlsFile {
+        /// classical 或 gm;不会由一种退到另一种
+        policy: At<String>,
+        /// 验证对方的根证书文件(PEM)
+        roots: At<Several<At<String>>>,
+        /// 吊销列表文件(PEM 或 DER),改动后自动重读;写了就要求每个签发者都有
+        crls: Option<Several<At<String>>>,
+        /// 吊销列表过期时:accept 告警并照旧使用,refuse 拒绝连接;缺省 accept
+        stale_crls: Option<At<String>>,
+        /// 本方的国际算法证书链文件(PEM),对方要求时出示
+        cert: Option<At<String>>,
+        /// 本方的国际算法私钥文件(PEM)
+        key: Option<At<String>>,
+        /// 本方的国密签名密钥名称,在密钥目录中,对方要求时出示其证书
+        gm_key: Option<At<String>>,
     }
 }
 
@@ -73,6 +105,8 @@ file_struct! {
         params: At<Params>,
         /// 以数字信封投递:签名并加密给收件证书;不写则不加信封
         seal: Option<SealFile>,
+        /// 连接所用的 TLS;不写则用参数 ca、client-cert、client-key(国际算法)
+        tls: Option<LinkTlsFile>,
         /// 每次请求的记录数,1 到 5000,缺省 200
         batch: Option<At<u32>>,
         /// 同时进行的请求数,1 到 64,缺省 2
@@ -117,6 +151,8 @@ file_struct! {
         name: String,
         /// 该局的签名证书文件(PEM 或 DER),换证期间可写多份;用于核对信封的签名者
         certificates: Option<Several<At<String>>>,
+        /// 该局推送时出示的 TLS 客户端证书文件(PEM 或 DER),换证期间可写多份;写了就只收持其一的连接
+        client_certificates: Option<Several<At<String>>>,
     }
 }
 
@@ -145,6 +181,8 @@ file_struct! {
         kind: At<String>,
         /// 协议的参数
         params: At<Params>,
+        /// 连接所用的 TLS;不写则用参数 ca、client-cert、client-key(国际算法)
+        tls: Option<LinkTlsFile>,
     }
 }
 

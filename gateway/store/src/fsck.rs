@@ -28,6 +28,7 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
         pages: BTreeMap::new(),
         found: Vec::new(),
     };
+    check.segments()?;
     check.messages()?;
     check.verdicts()?;
     let owners = check.records()?;
@@ -60,6 +61,17 @@ struct Owner {
 }
 
 impl Check<'_> {
+    fn segments(&mut self) -> Result<(), StoreError> {
+        let Self { shared, tables, found, .. } = self;
+        tables.segment.scan(b"", |key, _| {
+            let id = key.try_into().map(u32::from_be_bytes).unwrap_or_default();
+            if !shared.seals.opens(id)? {
+                found.push(format!("段{id}:数据密钥解不开,该段所有内容都打不开"));
+            }
+            Ok(true)
+        })
+    }
+
     fn messages(&mut self) -> Result<(), StoreError> {
         let (mut pending, mut count) = (0, 0);
         let Self { shared, tables, positions, feeds, pages, found, .. } = self;

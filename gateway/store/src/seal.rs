@@ -354,6 +354,11 @@ impl Seals {
         counts
     }
 
+    /// Whether the data key of a segment can be had.
+    pub(crate) fn opens(&self, id: u32) -> Result<bool, StoreError> {
+        Ok(self.cipher(id)?.is_some())
+    }
+
     /// Opens a value that was sealed for this place.
     pub(crate) fn open(
         &self,

@@ -259,6 +259,27 @@ impl Keyspace<Table<'_, Bytes, Bytes>> {
     }
 }
 
+#[cfg(test)]
+impl<T: ReadableTable<Bytes, Bytes>> Keyspace<T> {
+    /// Rows as they lie on the disk.
+    pub(crate) fn raw(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let owned = |row: Result<_, redb::StorageError>| {
+            let (key, value): (redb::AccessGuard<'_, Bytes>, redb::AccessGuard<'_, Bytes>) =
+                row.unwrap();
+            (key.value().to_vec(), value.value().to_vec())
+        };
+        self.rows.range::<&[u8]>(..).unwrap().map(owned).collect()
+    }
+}
+
+#[cfg(test)]
+impl Keyspace<Table<'_, Bytes, Bytes>> {
+    /// Puts a row as it is to lie on the disk.
+    pub(crate) fn put_sealed(&mut self, key: &[u8], sealed: &[u8]) {
+        self.rows.insert(key, sealed).unwrap();
+    }
+}
+
 /// What is damaged is passed over, so that it stops nothing else: it was logged when it did not
 /// open, and `fsck` tells it.
 pub(crate) fn unless_damaged<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {

@@ -4,7 +4,7 @@
 mod client;
 mod figures;
 mod made;
-mod world;
+pub mod world;
 
 pub use client::{Answer, Client};
 pub use figures::{Scale, scale, spread};

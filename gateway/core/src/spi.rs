@@ -332,12 +332,19 @@ pub enum TargetError {
     },
 }
 
+/// Signs and seals what leaves for a target; the ports know no cryptography.
+pub trait Sealer: Send + Sync {
+    /// A digital envelope (数字信封, GB/T 35275, DER) around `content`, or why there is none (Chinese).
+    fn seal(&self, content: &[u8]) -> Result<Vec<u8>, String>;
+}
+
 /// A receiver of records.
 pub trait Target: Send + Sync {
-    /// Sends a batch and gives one outcome per parcel, in order.
+    /// Sends a batch, sealed if there is a sealer, and gives one outcome per parcel, in order.
     fn deliver<'a>(
         &'a self,
         batch: &'a [Parcel],
+        sealer: Option<&'a dyn Sealer>,
     ) -> BoxFuture<'a, Result<Vec<Outcome>, TargetError>>;
     /// Whether the target recognises a repeated [`Parcel::key`]. If not, a batch of unknown
     /// outcome is never sent again by itself.

@@ -21,6 +21,7 @@ pub mod keystore;
 pub mod oid;
 pub mod pem;
 pub mod pkcs8;
+pub mod receipt;
 pub mod sm2;
 pub mod sm4;
 pub mod x509;

@@ -6,6 +6,7 @@ mod extract;
 mod problem;
 mod progress;
 pub mod push;
+pub mod receipts;
 mod serve;
 #[cfg(test)]
 mod testing;

@@ -5,6 +5,7 @@
 
 mod guard;
 mod intake;
+mod receipt;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +23,12 @@ use xinqiao_store::{MessageView, RowVerdictView, Store, StoreError};
 
 use crate::extract::{Asked, Id};
 use crate::problem::Problem;
+use crate::receipts::ReceiptSigner;
 use crate::serve;
 use crate::{FeedInfo, Feeds, blocking};
 use guard::{Gate, Push};
+
+pub use receipt::{Arrived, Receipts};
 
 /// What the push interface works on.
 #[derive(Clone)]
@@ -33,6 +37,8 @@ pub struct PushState {
     pub store: Store,
     /// Whose tokens open it. Feeds without a token are not reachable.
     pub feeds: Feeds,
+    /// Signs what was received and what became of it.
+    pub receipts: ReceiptSigner,
     /// Drives the rate limit.
     pub clock: Arc<dyn Clock>,
 }
@@ -44,6 +50,7 @@ pub fn router(state: PushState) -> Router {
         .route("/api/v1/messages", post(intake::receive))
         .route("/api/v1/messages/{id}", get(message))
         .route("/api/v1/messages/{id}/verdicts", get(verdicts))
+        .route("/api/v1/messages/{id}/receipt", get(receipt::receipt))
         .fallback(async || Problem::no_route())
         .method_not_allowed_fallback(async || Problem::no_method())
         .layer(middleware::from_fn_with_state(Arc::clone(&push), guard::admit))

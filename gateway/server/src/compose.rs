@@ -7,14 +7,17 @@ use std::sync::atomic::AtomicU32;
 
 use tokio::task::JoinSet;
 use xinqiao_core::fault::io_words;
-use xinqiao_core::spi::{Clock, SourceContext};
+use xinqiao_core::spi::{Clock, Sealer, SourceContext};
+use xinqiao_crypto::keystore::KeyUse;
 use xinqiao_http::control::ControlState;
 use xinqiao_http::push::PushState;
+use xinqiao_http::receipts::ReceiptSigner;
 use xinqiao_http::{FeedInfo, Feeds, Progress, control, push};
 use xinqiao_store::{OpenError, Store, StoreError, StoreOptions};
 
 use crate::config::{Config, FeedConfig, FeedSource};
 use crate::domain::Domain;
+use crate::keys::{EnvelopeSealer, Keys, KeysError};
 use crate::pipeline::{Destination, FeedInbox};
 use crate::shutdown::Stopper;
 use crate::workers::{Processing, keep_source, send};
@@ -33,6 +36,9 @@ pub struct Gateway {
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The keys do not open, or are not there.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -90,6 +96,10 @@ impl Gateway {
         domain: Arc<Domain>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        let keys = config.keys.clone();
+        let keys = tokio::task::spawn_blocking(move || Keys::open(&keys));
+        let keys = keys.await.map_err(|e| StartError::Interrupted(e.to_string()))??;
+        let keys = Arc::new(keys);
         let (folder, for_store) = (config.data.clone(), Arc::clone(&clock));
         let store = tokio::task::spawn_blocking(move || {
             Store::open(&folder, StoreOptions::default(), for_store)
@@ -106,9 +116,14 @@ impl Gateway {
             let listener = std::net::TcpListener::bind(listen.address).map_err(failed)?;
             listener.set_nonblocking(true).map_err(failed)?;
             push_address = Some(listener.local_addr().map_err(failed)?);
+            let signing = keys.certified(KeyUse::Sign)?.id;
+            let receipts =
+                ReceiptSigner::start(Arc::clone(keys.store()), signing, Arc::clone(&clock))
+                    .map_err(KeysError::from)?;
             let state = PushState {
                 store: store.clone(),
                 feeds: Arc::clone(&feeds),
+                receipts,
                 clock: Arc::clone(&clock),
             };
             let serving =
@@ -152,10 +167,19 @@ impl Gateway {
 
         for target in &config.targets {
             let failures = Arc::new(AtomicU32::new(0));
+            let sealer = match &target.seal {
+                Some(seal) => Some(Arc::new(EnvelopeSealer::new(
+                    Arc::clone(&keys),
+                    seal.clone(),
+                    Arc::clone(&clock),
+                )?) as Arc<dyn Sealer>),
+                None => None,
+            };
             for _ in 0..target.concurrency {
                 let sending = send(
                     store.clone(),
                     target.clone(),
+                    sealer.clone(),
                     Arc::clone(&failures),
                     Arc::clone(&clock),
                     Arc::clone(&shutdown),
@@ -168,6 +192,7 @@ impl Gateway {
             store: store.clone(),
             domain,
             feeds: destinations(config.feeds),
+            keys,
             clock,
             workers: config.workers,
         });

@@ -17,12 +17,14 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use time::Date;
 use tokio::sync::Semaphore;
+use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::Clock;
 use xinqiao_crypto::sm3;
 use xinqiao_store::Store;
 
 use crate::problem::Problem;
 use crate::push::PushState;
+use crate::receipts::ReceiptSigner;
 use crate::{FeedInfo, Feeds};
 
 /// Requests in progress; more are shed.
@@ -37,6 +39,7 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, Steady, NoOpMiddleware<Durat
 /// The running push interface.
 pub(crate) struct Push {
     pub(super) store: Store,
+    pub(super) receipts: ReceiptSigner,
     feeds: Feeds,
     /// One per feed; `None` where no limit is set.
     limiters: Vec<Option<Limiter>>,
@@ -61,6 +64,7 @@ impl Push {
         };
         Self {
             store: state.store,
+            receipts: state.receipts,
             limiters: state.feeds.iter().map(limiter).collect(),
             feeds: state.feeds,
             clock,
@@ -73,9 +77,14 @@ impl Push {
         &self.feeds[index]
     }
 
+    /// Now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.0.clock.now()
+    }
+
     /// Today in Asia/Shanghai.
     pub(super) fn today(&self) -> Date {
-        self.clock.0.clock.now().shanghai_date()
+        self.now().shanghai_date()
     }
 
     /// Counts one message against the feed's rate.

@@ -13,26 +13,23 @@ use xinqiao_core::model::{AgencyId, FeedId, MappingId, TargetId};
 use xinqiao_core::schedule::RetryPolicy;
 use xinqiao_core::spi::ParamProblem;
 use xinqiao_core::yaml::{self, At};
+use xinqiao_crypto::x509::Certificate;
 
 use super::secrets::{self, Resolver};
 use super::{Config, ConfigError, FeedConfig, FeedSource, Listen, TargetConfig, file, glob};
 use crate::domain::Domain;
+use crate::keys::KeysConfig;
 
-const GATEWAY: &str = "gateway.yaml";
-const FEEDS: &str = "feeds.yaml";
+pub(super) const GATEWAY: &str = "gateway.yaml";
+pub(super) const FEEDS: &str = "feeds.yaml";
 
 /// Reads and checks both files of a folder.
 pub(super) fn load(folder: &Path, domain: &Domain) -> Result<Config, Box<ConfigError>> {
-    let mut check = Check {
-        folder,
-        domain,
-        files: Bundle::default(),
-        found: Diagnostics::default(),
-        watched: Vec::new(),
-    };
+    let mut check = Check::new(folder);
     let gateway = check.read::<file::GatewayFile>(GATEWAY);
     let feeds = check.read::<file::FeedsFile>(FEEDS);
-    let config = gateway.zip(feeds).and_then(|(gateway, feeds)| check.config(gateway, feeds));
+    let config =
+        gateway.zip(feeds).and_then(|(gateway, feeds)| check.config(gateway, feeds, domain));
     let Check { files, found, .. } = check;
     match config {
         Some(config) if !found.has_errors() => Ok(Config { warnings: found, files, ..config }),
@@ -40,13 +37,35 @@ pub(super) fn load(folder: &Path, domain: &Domain) -> Result<Config, Box<ConfigE
     }
 }
 
-struct Check<'a> {
-    folder: &'a Path,
-    domain: &'a Domain,
+/// Reads and checks the section `keys` of `gateway.yaml`, whatever else is in it.
+pub(super) fn keys(folder: &Path) -> Result<KeysConfig, Box<ConfigError>> {
+    let mut check = Check::new(folder);
+    let secrets = Resolver::new(folder);
+    let file = check.read::<file::GatewayFile>(GATEWAY);
+    let keys = file.and_then(|file| check.keys(file.keys, &secrets));
+    keys.ok_or_else(|| Box::new(ConfigError { files: check.files, found: check.found }))
+}
+
+pub(super) struct Check<'a> {
+    pub(super) folder: &'a Path,
     files: Bundle,
     found: Diagnostics,
     /// Feed, folder and pattern of every watched folder so far.
     watched: Vec<(String, PathBuf, String)>,
+}
+
+/// An agency's id, name and signing certificates.
+type Agency = (AgencyId, String, Vec<Certificate>);
+
+impl<'a> Check<'a> {
+    fn new(folder: &'a Path) -> Self {
+        Self {
+            folder,
+            files: Bundle::default(),
+            found: Diagnostics::default(),
+            watched: Vec::new(),
+        }
+    }
 }
 
 impl Check<'_> {
@@ -69,7 +88,13 @@ impl Check<'_> {
         }
     }
 
-    fn error(&mut self, file: &str, span: Range<usize>, code: &'static str, message: String) {
+    pub(super) fn error(
+        &mut self,
+        file: &str,
+        span: Range<usize>,
+        code: &'static str,
+        message: String,
+    ) {
         self.tell(Level::Error, file, span, code, message);
     }
 
@@ -116,7 +141,7 @@ impl Check<'_> {
     }
 
     /// A path from the configuration's folder. An empty one would be that folder itself.
-    fn path(&mut self, given: At<String>) -> PathBuf {
+    pub(super) fn path(&mut self, given: At<String>) -> PathBuf {
         if given.value.trim().is_empty() {
             self.error(GATEWAY, given.span, "config.empty-path", "路径不能为空".into());
         }
@@ -152,7 +177,12 @@ impl Check<'_> {
         Value::Object(map)
     }
 
-    fn config(&mut self, gateway: file::GatewayFile, feeds: file::FeedsFile) -> Option<Config> {
+    fn config(
+        &mut self,
+        gateway: file::GatewayFile,
+        feeds: file::FeedsFile,
+        domain: &Domain,
+    ) -> Option<Config> {
         for (name, version) in [(GATEWAY, &gateway.config), (FEEDS, &feeds.config)] {
             if version.value != 1 {
                 let span = version.span.clone();
@@ -160,13 +190,14 @@ impl Check<'_> {
             }
         }
         let secrets = Resolver::new(self.folder);
+        let keys = self.keys(gateway.keys, &secrets);
         let listens = gateway.listen.is_some();
         let listen = gateway.listen.and_then(|listen| self.listen(listen));
         let mut targets = Vec::new();
         for (name, target) in gateway.targets.0 {
             targets.extend(self.target(name, target, &secrets));
         }
-        let feeds = self.feeds(feeds, &targets, listens, &secrets);
+        let feeds = self.feeds(feeds, &targets, listens, &secrets, domain);
         let default = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let default = u32::try_from(default).unwrap_or(1).min(256);
         if let Some(mappings) = gateway.mappings {
@@ -174,6 +205,7 @@ impl Check<'_> {
         }
         Some(Config {
             data: self.path(gateway.data),
+            keys: keys?,
             listen,
             workers: size(self.number(GATEWAY, gateway.workers, default, 1..=256)),
             targets,
@@ -216,6 +248,7 @@ impl Check<'_> {
         }
         let max_attempts = self.number(GATEWAY, target.max_attempts, 30, 1..=1_000_000);
         let lease = self.number(GATEWAY, target.lease_seconds, 120, 5..=86_400);
+        let seal = target.seal.and_then(|seal| self.seal(seal));
 
         let Some(factory) = xinqiao_adapters::targets::find(&target.kind.value) else {
             let known: Vec<_> =
@@ -229,6 +262,7 @@ impl Check<'_> {
             Ok(built) => Some(TargetConfig {
                 id,
                 target: built,
+                seal,
                 batch: size(batch),
                 concurrency: size(concurrency),
                 retry: RetryPolicy {
@@ -252,11 +286,14 @@ impl Check<'_> {
         targets: &[TargetConfig],
         listens: bool,
         secrets: &Resolver,
+        domain: &Domain,
     ) -> Vec<FeedConfig> {
         let mut agencies = BTreeMap::new();
         for (name, agency) in file.agencies.0 {
+            let files = agency.certificates.map(|files| files.0).unwrap_or_default();
+            let signers = self.certificates(FEEDS, files, "签名证书", Certificate::may_sign);
             match AgencyId::new(&name.value) {
-                Ok(id) => drop(agencies.insert(name.value, (id, agency.name))),
+                Ok(id) => drop(agencies.insert(name.value, (id, agency.name, signers))),
                 Err(e) => self.error(FEEDS, name.span, "config.id", e.to_string()),
             }
         }
@@ -264,7 +301,7 @@ impl Check<'_> {
         let mut feeds = Vec::new();
         for (name, feed) in file.feeds.0 {
             let kind = feed.source.kind.clone();
-            let built = self.feed(&name, feed, &agencies, targets, secrets);
+            let built = self.feed(&name, feed, &agencies, targets, secrets, domain);
             if kind.value == "push" && !listens {
                 let message = "gateway.yaml 没有 listen,推送的报文到不了".to_owned();
                 self.tell(Level::Warning, FEEDS, kind.span, "config.no-listen", message);
@@ -285,9 +322,10 @@ impl Check<'_> {
         &mut self,
         name: &At<String>,
         feed: file::FeedFile,
-        agencies: &BTreeMap<String, (AgencyId, String)>,
+        agencies: &BTreeMap<String, Agency>,
         targets: &[TargetConfig],
         secrets: &Resolver,
+        domain: &Domain,
     ) -> Option<FeedConfig> {
         let id = FeedId::new(&name.value)
             .map_err(|e| self.error(FEEDS, name.span.clone(), "config.id", e.to_string()))
@@ -299,9 +337,9 @@ impl Check<'_> {
         }
         let mapping = MappingId::new(&feed.mapping.value)
             .ok()
-            .and_then(|id| self.domain.mappings.get(&id).map(|(_, mapping)| Arc::clone(mapping)));
+            .and_then(|id| domain.mappings.get(&id).map(|(_, mapping)| Arc::clone(mapping)));
         if mapping.is_none() {
-            let known = self.domain.mappings.keys().map(MappingId::as_str);
+            let known = domain.mappings.keys().map(MappingId::as_str);
             let near = yaml::nearest(&feed.mapping.value, known);
             let hint = near.map_or_else(String::new, |near| format!(",是否想写“{near}”?"));
             let message = format!("没有这个映射规则{hint}");
@@ -327,7 +365,8 @@ impl Check<'_> {
         }
         let megabytes = self.number(FEEDS, feed.max_megabytes, 1_024, 1..=102_400);
         let source = self.source(&name.value, feed.source, secrets);
-        let (agency, agency_name) = agency?;
+        let (agency, agency_name, signers) = agency?;
+        let envelope = self.envelope(feed.envelope, &signers);
         Some(FeedConfig {
             id: id?,
             agency,
@@ -335,6 +374,7 @@ impl Check<'_> {
             mapping: mapping?,
             targets: wanted.into(),
             source: source?,
+            envelope,
             max_bytes: u64::from(megabytes) << 20,
         })
     }

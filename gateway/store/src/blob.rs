@@ -13,6 +13,7 @@ use std::sync::Arc;
 use xinqiao_core::fault::io_words;
 use xinqiao_crypto::aead::{Nonce, Sm4Gcm, TAG_LENGTH};
 use xinqiao_crypto::sm4::Sm4Key;
+use zeroize::Zeroizing;
 
 use crate::StoreError;
 use crate::seal::{Current, NONCE, Seals};
@@ -37,7 +38,8 @@ impl Sealer {
     /// Starts a file; gives its first bytes. `segment` must be durable.
     pub(crate) fn start(segment: &Current) -> Result<(Self, Vec<u8>), StoreError> {
         let key = Sm4Key::generate().map_err(|error| StoreError::Io(error.to_string()))?;
-        let mut header = vec![0; NONCE];
+        let mut header = Vec::with_capacity(HEADER);
+        header.resize(NONCE, 0);
         header.extend_from_slice(key.as_bytes());
         let header = segment.seal(PLACE, b"", header)?;
         let rest = Vec::with_capacity(CHUNK);
@@ -115,7 +117,7 @@ impl Blob {
 
         let mut header = [0; HEADER];
         file.read_exact_at(&mut header, 0).map_err(io)?;
-        let key = seals.open(PLACE, b"", &header)?;
+        let key = Zeroizing::new(seals.open(PLACE, b"", &header)?);
         let key = Sm4Key::from_slice(&key).ok_or_else(damaged)?;
         let cipher = Sm4Gcm::new(&key);
         let mut end = [0; TAG_LENGTH];

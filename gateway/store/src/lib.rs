@@ -17,6 +17,7 @@ mod open;
 mod queue;
 mod read;
 mod seal;
+mod storage_key;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -36,10 +37,11 @@ use xinqiao_crypto::DigestKey;
 
 use crate::committer::{Committer, Signals};
 use crate::open::Layout;
-use crate::seal::{Current, Seals};
+use crate::seal::Seals;
 
 pub use model::*;
-pub use seal::{Rewrapped, StorageKey, StorageKeyError};
+pub use seal::Rewrapped;
+pub use storage_key::{StorageKey, StorageKeyError};
 
 /// The store. Cheap to clone; the last clone dropped stops the committer.
 ///
@@ -447,51 +449,6 @@ impl Shared {
 
     fn record_digest(&self, key: &xinqiao_core::model::RecordKey) -> RecordDigest {
         short(self.key.digest(key.canonical().as_bytes()))
-    }
-
-    /// What the disk knows a message's bytes by. Their SM3 would let a guess at the one personal
-    /// number in a short message be proved.
-    fn message_name(&self, sm3: &[u8; 32]) -> [u8; 32] {
-        self.key.digest(&[b"xinqiao-store message\0".as_slice(), sm3].concat())
-    }
-
-    /// A segment whose key is on disk, for what is written outside transactions.
-    async fn durable_segment(&self) -> Result<Arc<Current>, StoreError> {
-        if let Some(current) = self.seals.durable() {
-            return Ok(current);
-        }
-        let current = |tx: &mut committer::Tx<'_>| {
-            tx.dirty = true;
-            tx.state.seals.current()
-        };
-        self.committer()?.commit_receipt(256, current).await
-    }
-
-    async fn new_segment(&self) -> Result<u32, StoreError> {
-        let renew = |tx: &mut committer::Tx<'_>| {
-            tx.dirty = true;
-            Ok(tx.state.seals.renew()?.id())
-        };
-        self.committer()?.commit(256, renew).await
-    }
-
-    async fn rewrap(&self, key: StorageKey) -> Result<Rewrapped, StoreError> {
-        let (seals, with) = (Arc::clone(&self.seals), key.clone());
-        let prepared = tokio::task::spawn_blocking(move || seals.rewrapped(&with)).await;
-        let prepared = prepared.map_err(|error| StoreError::Io(error.to_string()))??;
-        self.committer()?
-            .commit(256, move |tx| {
-                let damaged = prepared.damaged();
-                let (identity, segments) = tx.state.seals.adopt(key, prepared)?;
-                tx.dirty = true;
-                for (id, wrapped) in &segments {
-                    tx.tables.segment.put(&id.to_be_bytes(), wrapped)?;
-                }
-                tx.tables.meta.put(b"identity", &identity)?;
-                let key = identity.key().to_owned();
-                Ok(Rewrapped { key, segments: segments.len() as u64, damaged })
-            })
-            .await
     }
 }
 

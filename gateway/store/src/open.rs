@@ -14,7 +14,8 @@ use xinqiao_core::spi::Clock;
 
 use crate::committer::{Committer, Signals, State, Tx, transact};
 use crate::encode::Meta;
-use crate::seal::{Seals, Wrapped};
+use crate::seal::Seals;
+use crate::storage_key::Wrapped;
 use crate::{Gauge, OpenError, Shared, StorageKey, Store, StoreError, StoreOptions};
 
 /// The database's file name.

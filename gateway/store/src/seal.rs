@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLo
 
 use serde::{Deserialize, Serialize};
 use xinqiao_crypto::aead::{Nonce, Sm4Gcm, TAG_LENGTH};
-use xinqiao_crypto::keystore::{KeyEntry, KeyId, KeyStore, KeyStoreError, KeyUse};
-use xinqiao_crypto::sm2::{Prehash, PrivateKey, Signature};
+use xinqiao_crypto::keystore::KeyStoreError;
 use xinqiao_crypto::sm4::Sm4Key;
 use xinqiao_crypto::{DecryptError, DigestKey, hex};
 use zeroize::Zeroizing;
 
-use crate::StoreError;
+use crate::committer::Tx;
+use crate::storage_key::Wrapped;
+use crate::{Shared, StorageKey, StorageKeyError, StoreError};
 
 /// Length of the nonce at the head of a sealed value: segment (u32), counter (u64), big-endian.
 pub(crate) const NONCE: usize = 12;
@@ -27,72 +28,6 @@ const BYTES: u64 = 32 << 30;
 const MOST_SEALINGS: u64 = 1 << 32;
 /// Damaged values remembered, so that each is logged once.
 const REMEMBERED: usize = 1_000;
-
-/// The key that protects a store (存储密钥): an SM2 encryption key of a key store, a file under a
-/// passphrase or a device. Its newest generation wraps; any generation still there unwraps.
-#[derive(Clone)]
-pub struct StorageKey {
-    keys: Arc<dyn KeyStore>,
-    name: String,
-}
-
-impl StorageKey {
-    /// The encryption key `name` of `keys`.
-    pub fn new(keys: Arc<dyn KeyStore>, name: impl Into<String>) -> Self {
-        Self { keys, name: name.into() }
-    }
-
-    /// A key that is in memory only: for tests, and for stores thrown away with the program.
-    pub fn held(key: PrivateKey) -> Self {
-        Self::new(Arc::new(Held(key)), HELD)
-    }
-
-    fn wrap(&self, secret: &[u8]) -> Result<Wrapped, StorageKeyError> {
-        let current = self.keys.current(&self.name, KeyUse::Encrypt)?;
-        let KeyEntry { id, public_key, .. } =
-            current.ok_or_else(|| StorageKeyError::None(self.name.clone()))?;
-        let secret =
-            public_key.seal(secret).map_err(|error| KeyStoreError::Device(error.to_string()))?;
-        Ok(Wrapped { key: id.to_string(), secret })
-    }
-
-    fn unwrap<const N: usize>(
-        &self,
-        wrapped: &Wrapped,
-    ) -> Result<Zeroizing<[u8; N]>, StorageKeyError> {
-        let wrong = || StorageKeyError::Wrong(wrapped.key.clone());
-        let id: KeyId = wrapped.key.parse().map_err(|_| wrong())?;
-        let secret = self.keys.open(&id, &wrapped.secret).map_err(|error| match error {
-            KeyStoreError::NotFound(id) => StorageKeyError::Lost(id),
-            KeyStoreError::Decrypt(_) => wrong(),
-            error => StorageKeyError::Unusable(error),
-        })?;
-        <[u8; N]>::try_from(secret.as_slice()).map(Zeroizing::new).map_err(|_| wrong())
-    }
-}
-
-impl std::fmt::Debug for StorageKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "StorageKey({})", self.name)
-    }
-}
-
-/// Why the storage key cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageKeyError {
-    /// The key store has no encryption key of this name.
-    #[error("密钥目录中没有存储密钥{0}(用途 encrypt):请先生成该密钥,或核对 gateway.yaml 的 keys")]
-    None(String),
-    /// A generation that the store still needs is not there.
-    #[error("存储由密钥{0}保护,而密钥目录中没有它,其内容无法读取:请从备份恢复该密钥,不要另行生成")]
-    Lost(KeyId),
-    /// The key of this id is another one, or the wrapped key is damaged.
-    #[error("密钥{0}打不开这个存储(不是当初的那一把,或存储已损坏):请恢复当初的密钥,或恢复备份")]
-    Wrong(String),
-    /// The key store or device fails.
-    #[error("存储密钥暂不可用:{0}")]
-    Unusable(#[from] KeyStoreError),
-}
 
 /// What [`Store::rewrap`](crate::Store::rewrap) did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,13 +40,53 @@ pub struct Rewrapped {
     pub damaged: u64,
 }
 
-/// A secret under the storage key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Wrapped {
-    /// The [`KeyId`] that opens it.
-    key: String,
-    /// SM2 ciphertext in DER.
-    secret: Vec<u8>,
+impl Shared {
+    /// What the disk knows a message's bytes by. Their SM3 would let a guess at the one personal
+    /// number in a short message be proved.
+    pub(crate) fn message_name(&self, sm3: &[u8; 32]) -> [u8; 32] {
+        self.key.digest(&[b"xinqiao-store message\0".as_slice(), sm3].concat())
+    }
+
+    /// A segment whose key is on disk, for what is written outside transactions.
+    pub(crate) async fn durable_segment(&self) -> Result<Arc<Current>, StoreError> {
+        if let Some(current) = self.seals.durable() {
+            return Ok(current);
+        }
+        let current = |tx: &mut Tx<'_>| {
+            let current = tx.state.seals.current()?;
+            tx.dirty = true;
+            Ok(current)
+        };
+        self.committer()?.commit_receipt(256, current).await
+    }
+
+    pub(crate) async fn new_segment(&self) -> Result<u32, StoreError> {
+        let renew = |tx: &mut Tx<'_>| {
+            let id = tx.state.seals.renew()?.id();
+            tx.dirty = true;
+            Ok(id)
+        };
+        self.committer()?.commit(256, renew).await
+    }
+
+    pub(crate) async fn rewrap(&self, key: StorageKey) -> Result<Rewrapped, StoreError> {
+        let (seals, with) = (Arc::clone(&self.seals), key.clone());
+        let prepared = tokio::task::spawn_blocking(move || seals.rewrapped(&with)).await;
+        let prepared = prepared.map_err(|error| StoreError::Io(error.to_string()))??;
+        self.committer()?
+            .commit(256, move |tx| {
+                let damaged = prepared.damaged();
+                let (identity, segments) = tx.state.seals.adopt(key, prepared)?;
+                tx.dirty = true;
+                for (id, wrapped) in &segments {
+                    tx.tables.segment.put(&id.to_be_bytes(), wrapped)?;
+                }
+                tx.tables.meta.put(b"identity", &identity)?;
+                let key = identity.key().to_owned();
+                Ok(Rewrapped { key, segments: segments.len() as u64, damaged })
+            })
+            .await
+    }
 }
 
 /// All that seals and opens. One per open store.
@@ -218,14 +193,8 @@ impl Seals {
                 (inner.storage.wrap(secret.as_slice())?, secret)
             }
         };
-        let needed: BTreeSet<&str> = segments.iter().map(|(_, s)| s.key.as_str()).collect();
-        for key in needed {
-            let id: KeyId = key.parse().map_err(|_| StorageKeyError::Wrong(key.to_owned()))?;
-            inner.storage.keys.entry(&id).map_err(|error| match error {
-                KeyStoreError::NotFound(id) => StorageKeyError::Lost(id),
-                error => StorageKeyError::Unusable(error),
-            })?;
-        }
+        let needed: BTreeSet<&str> = segments.iter().map(|(_, s)| s.key()).collect();
+        needed.into_iter().try_for_each(|key| inner.storage.holds(key))?;
         let known = |(id, wrapped)| (id, Segment { wrapped, cipher: None });
         inner.segments = segments.into_iter().map(known).collect();
         inner.identity = Some(wrapped.clone());
@@ -324,7 +293,7 @@ impl Seals {
             let rows = inner.segments.iter().map(|(id, s)| (*id, s.wrapped.clone()));
             (inner.identity.clone(), rows.collect::<Vec<_>>())
         };
-        let identity = identity.ok_or_else(|| StorageKeyError::None(key.name.clone()))?;
+        let identity = identity.ok_or_else(|| StorageKeyError::None(key.name().to_owned()))?;
         let again = |old: &Wrapped| key.wrap(key.unwrap::<32>(old)?.as_slice());
         let mut prepared = Prepared {
             identity: again(&identity)?,
@@ -346,10 +315,10 @@ impl Seals {
         let inner = self.read();
         let mut counts = BTreeMap::new();
         if let Some(identity) = &inner.identity {
-            counts.insert(identity.key.clone(), 0);
+            counts.insert(identity.key().to_owned(), 0);
         }
         for segment in inner.segments.values() {
-            *counts.entry(segment.wrapped.key.clone()).or_default() += 1;
+            *counts.entry(segment.wrapped.key().to_owned()).or_default() += 1;
         }
         counts
     }
@@ -455,18 +424,6 @@ impl Prepared {
     }
 }
 
-impl Wrapped {
-    pub(crate) fn key(&self) -> &str {
-        &self.key
-    }
-}
-
-impl From<StorageKeyError> for StoreError {
-    fn from(error: StorageKeyError) -> Self {
-        Self::Key(error.to_string())
-    }
-}
-
 fn nonce(segment: u32, counter: u64) -> [u8; NONCE] {
     let mut nonce = [0; NONCE];
     let (head, tail) = nonce.split_at_mut(4);
@@ -482,33 +439,4 @@ fn associated(table: &str, key: &[u8]) -> Vec<u8> {
     bytes.push(0);
     bytes.extend_from_slice(key);
     bytes
-}
-
-/// Name of a [`StorageKey::held`].
-const HELD: &str = "storage";
-
-struct Held(PrivateKey);
-
-impl Held {
-    fn id() -> Result<KeyId, KeyStoreError> {
-        KeyId::new(HELD, KeyUse::Encrypt, 1).map_err(|e| KeyStoreError::Device(e.to_string()))
-    }
-}
-
-impl KeyStore for Held {
-    fn list(&self) -> Result<Vec<KeyEntry>, KeyStoreError> {
-        let public_key = self.0.public_key().clone();
-        Ok(vec![KeyEntry { id: Self::id()?, public_key, chain: Vec::new() }])
-    }
-
-    fn sign(&self, key: &KeyId, _: &Prehash) -> Result<Signature, KeyStoreError> {
-        Err(KeyStoreError::WrongUse(key.clone()))
-    }
-
-    fn open(&self, key: &KeyId, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyStoreError> {
-        if *key != Self::id()? {
-            return Err(KeyStoreError::NotFound(key.clone()));
-        }
-        Ok(self.0.open(ciphertext)?)
-    }
 }

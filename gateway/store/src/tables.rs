@@ -18,6 +18,9 @@ use crate::{ItemState, StoreError};
 
 type Bytes = &'static [u8];
 
+/// Room for an encoded value: most rows fit.
+const USUAL: usize = 480;
+
 macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident: $kind:ident),* $(,)?) => {
         /// Every table, open for writing.
@@ -226,7 +229,7 @@ impl DoubleEndedIterator for Keys {
 impl Keyspace<Table<'_, Bytes, Bytes>> {
     /// Puts an encoded value.
     pub(crate) fn put<V: Serialize>(&mut self, key: &[u8], value: &V) -> Result<(), StoreError> {
-        let encoded = encode_after(self.room(0), value)?;
+        let encoded = encode_after(self.room(USUAL), value)?;
         self.insert(key, encoded)
     }
 

@@ -100,7 +100,11 @@ impl From<StoreError> for Problem {
                 tracing::error!(code = error.code(), error = chain(&error), "store I/O failed");
                 unavailable("网关存储读写失败", "请稍后重新发送相同内容", 30)
             }
-            StoreError::Corrupt(_) => {
+            StoreError::Key(_) => {
+                tracing::error!(code = error.code(), error = chain(&error), "no storage key");
+                unavailable("网关存储密钥暂不可用", "请稍后重新发送相同内容", 30)
+            }
+            StoreError::Corrupt(_) | StoreError::Damaged(_) => {
                 tracing::error!(code = error.code(), error = chain(&error), "store is damaged");
                 Self { code: error.code(), ..Self::defect() }
             }

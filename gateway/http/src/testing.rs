@@ -13,7 +13,7 @@ use xinqiao_crypto::sm3;
 use xinqiao_crypto::x509::chain::{Revocation, Trust};
 use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
 use xinqiao_crypto::x509::{Certificate, UnixSeconds, parse_name};
-use xinqiao_store::{Store, StoreOptions};
+use xinqiao_store::{StorageKey, Store, StoreOptions};
 
 use crate::receipts::ReceiptSigner;
 use crate::{FeedInfo, Feeds};
@@ -54,6 +54,7 @@ pub(crate) fn stop() -> (watch::Sender<bool>, Shutdown) {
 
 pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) key: StorageKey,
     pub(crate) store: Store,
     pub(crate) feeds: Feeds,
     pub(crate) clock: Arc<Hand>,
@@ -96,7 +97,9 @@ pub(crate) fn bench() -> Bench {
 pub(crate) fn bench_with(options: StoreOptions) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(Hand(AtomicU64::new(1_800_000_000_000)));
-    let store = Store::open(&dir.path().join("store"), options, Arc::clone(&clock) as _).unwrap();
+    let key = StorageKey::held(PrivateKey::generate().unwrap());
+    let at = dir.path().join("store");
+    let store = Store::open(&at, options, Arc::clone(&clock) as _, key.clone()).unwrap();
     let feed = |id: &str, agency: &str, source: &str, per_minute| FeedInfo {
         id: FeedId::new(id).unwrap(),
         agency: AgencyId::new(agency).unwrap(),
@@ -116,5 +119,5 @@ pub(crate) fn bench_with(options: StoreOptions) -> Bench {
         feed("few", "jia", "push", 2),
         feed("pull", "jia", "folder", 0),
     ]);
-    Bench { dir, store, feeds, clock }
+    Bench { dir, key, store, feeds, clock }
 }

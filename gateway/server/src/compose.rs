@@ -106,8 +106,9 @@ impl Gateway {
         let keys = keys.await.map_err(|e| StartError::Interrupted(e.to_string()))??;
         let keys = Arc::new(keys);
         let (folder, for_store) = (config.data.clone(), Arc::clone(&clock));
+        let storage = keys.storage_key();
         let store = tokio::task::spawn_blocking(move || {
-            Store::open(&folder, StoreOptions::default(), for_store)
+            Store::open(&folder, StoreOptions::default(), for_store, storage)
         });
         let store = store.await.map_err(|e| StartError::Interrupted(e.to_string()))??;
         let (stopper, shutdown) = Stopper::new();

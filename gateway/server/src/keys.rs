@@ -19,6 +19,7 @@ use xinqiao_crypto::x509::chain::{Revocation, Trust};
 use xinqiao_crypto::x509::crl::Crl;
 use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
 use xinqiao_crypto::x509::{Certificate, IssueError, Name, UnixSeconds, X509Error};
+use xinqiao_store::StorageKey;
 use zeroize::Zeroizing;
 
 use crate::config::SealTo;
@@ -111,6 +112,11 @@ impl Keys {
         &self.storage
     }
 
+    /// What protects the store.
+    pub fn storage_key(&self) -> StorageKey {
+        StorageKey::new(Arc::clone(&self.store), self.storage.as_str())
+    }
+
     /// Name of the keys the gateway signs with, and is sealed to.
     pub fn identity(&self) -> &str {
         &self.identity
@@ -143,6 +149,12 @@ impl Keys {
         let current = self.store.current(name, usage)?;
         current.ok_or_else(|| KeysError::Missing { name: name.to_owned(), what })
     }
+}
+
+/// What protects the store, for who needs no other key: the folder of keys as it now is.
+pub fn storage_key(config: &KeysConfig) -> Result<StorageKey, KeysError> {
+    let keys = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
+    Ok(StorageKey::new(Arc::new(keys), config.storage.as_str()))
 }
 
 /// Days a self-signed certificate holds.

@@ -14,7 +14,8 @@ use xinqiao_core::model::{
     AgencyId, DatasetId, FeedId, Operation, RecordKey, Subject, TargetId, Timestamp,
 };
 use xinqiao_core::spi::{Arrival, Clock};
-use xinqiao_store::{MessageEnd, NewVersion, RowChunk, RowEntry, Store, StoreOptions};
+use xinqiao_crypto::sm2::PrivateKey;
+use xinqiao_store::{MessageEnd, NewVersion, RowChunk, RowEntry, StorageKey, Store, StoreOptions};
 
 struct Fixed;
 
@@ -31,7 +32,8 @@ const BATCH: usize = 500;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::args().nth(1).unwrap_or_else(|| "store-rate".to_owned());
-    let store = Store::open(Path::new(&dir), StoreOptions::default(), Arc::new(Fixed))?;
+    let key = StorageKey::held(PrivateKey::generate()?);
+    let store = Store::open(Path::new(&dir), StoreOptions::default(), Arc::new(Fixed), key)?;
     let feed = FeedId::new("rate")?;
     let agency = AgencyId::new("rate")?;
 

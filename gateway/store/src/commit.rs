@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use std::sync::Arc;
 
 use xinqiao_core::deadline::{Deadlines, Milestones};
-use xinqiao_core::model::{AgencyId, FeedId, Finding, Operation, TargetId, Timestamp, Verdict};
+use xinqiao_core::model::{
+    AgencyId, Dimension, FeedId, Finding, Operation, Severity, TargetId, Timestamp, Verdict,
+};
 
 use crate::committer::Tx;
 use crate::encode::{
     ItemRow, ProgressRow, RecordRow, VerdictRow, VersionMeta, VersionRow, content_digest, encode,
-    version_value,
 };
 use crate::intake::{gone, message};
 use crate::queue::{self, standing_change};
-use crate::tables::{Rows as _, Writes as _, id_number, pair};
+use crate::tables::{id_number, pair, unless_damaged};
 use crate::{
     ChunkOutcome, EventKind, ItemState, MessageEnd, NewVersion, PendingMessage, RecordDigest,
     RowChunk, RowOutcome, Shared, StoreError,
@@ -57,7 +58,9 @@ impl Shared {
             .commit(64 * messages.len(), move |tx| {
                 let mut begun = Vec::with_capacity(messages.len());
                 for id in messages {
-                    let head = message(&tx.tables.message, id)?;
+                    let Some(head) = unless_damaged(message(&tx.tables.message, id))? else {
+                        continue;
+                    };
                     let key = id_number(head.feed.as_str(), id);
                     let progress: ProgressRow = tx.tables.progress.read(&key)?.ok_or_else(gone)?;
                     if progress.end.is_some() {
@@ -173,7 +176,7 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
         let mut rows = Vec::with_capacity(chunk.rows.len());
         let mut verdicts = Vec::with_capacity(chunk.rows.len());
         let feed = chunk.feed;
-        for entry in chunk.rows {
+        for mut entry in chunk.rows {
             let place = Place {
                 feed: &feed,
                 agency: &chunk.agency,
@@ -186,8 +189,13 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
                 None => (RowOutcome::Rejected, None),
                 Some(version) => {
                     let digest = version.record;
-                    let (outcome, number) = apply(tx, version, &place)?;
-                    (outcome, Some((digest, number)))
+                    match unless_damaged(apply(tx, version, &place))? {
+                        Some((outcome, number)) => (outcome, Some((digest, number))),
+                        None => {
+                            entry.findings.push(damaged());
+                            (RowOutcome::Rejected, None)
+                        }
+                    }
                 }
             };
             let verdict = VerdictRow {
@@ -258,7 +266,22 @@ struct Place<'a> {
     received: Timestamp,
 }
 
-/// Applies one version; what became of it, and which version of its record it is or equals.
+/// Why a row that is in order was not taken.
+fn damaged() -> Finding {
+    Finding {
+        rule: "store.damaged".into(),
+        severity: Severity::Error,
+        dimension: Dimension::Consistency,
+        field: None,
+        column: None,
+        cell: None,
+        message: "网关中该记录已有的内容损坏,无法更正".to_owned(),
+        fix: "数据本身无误,请联系网关运维人员修复(xinqiao fsck)后重新报送".to_owned(),
+    }
+}
+
+/// Applies one version; what became of it, and which version of its record it is or equals. Nothing
+/// is written if what is there is damaged.
 fn apply(
     tx: &mut Tx<'_>,
     new: Version,
@@ -288,6 +311,9 @@ fn apply(
         return Ok((if current { RowOutcome::Duplicate } else { RowOutcome::Stale }, number));
     }
 
+    let read = |(_, id): &(TargetId, u64)| Ok((*id, queue::item(tx, *id)?));
+    let items = record.items.iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
+
     tx.state.meta.seq += 1;
     let seq = tx.state.meta.seq;
     record.versions.push(VersionMeta {
@@ -300,10 +326,10 @@ fn apply(
     record.withdrawn = new.operation == Operation::Withdraw;
     record.milestones.received = record.milestones.received.min(Some(place.received));
     let number = record.version();
-    tx.tables.version.put_raw(&seq.to_be_bytes(), &version_value(number, &new.value))?;
+    tx.tables.version.put_raw(&seq.to_be_bytes(), &[&number.to_be_bytes(), &new.value])?;
 
-    for (_, id) in record.items.clone() {
-        supersede(tx, &mut record, id, place)?;
+    for (id, item) in items {
+        supersede(tx, &mut record, id, item, place)?;
     }
     for target in new.targets.iter() {
         if record.items.iter().all(|(known, _)| known != target) {
@@ -362,9 +388,9 @@ fn supersede(
     tx: &mut Tx<'_>,
     record: &mut RecordRow,
     id: u64,
+    mut item: ItemRow,
     place: &Place<'_>,
 ) -> Result<(), StoreError> {
-    let mut item = queue::item(tx, id)?;
     let version = record.version();
     item.newest = version;
     let was = item.state;

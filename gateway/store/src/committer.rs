@@ -19,7 +19,8 @@ use xinqiao_core::model::{FeedId, TargetId, Timestamp};
 use xinqiao_core::spi::Clock;
 
 use crate::encode::Meta;
-use crate::tables::{Tables, Writes as _, engine};
+use crate::seal::Seals;
+use crate::tables::{Tables, engine};
 use crate::{FeedCounters, ItemState, StoreError};
 
 /// Requests that may wait.
@@ -81,13 +82,28 @@ struct Request {
 }
 
 /// What the committer keeps in memory between commits.
-#[derive(Default)]
 pub(crate) struct State {
+    pub seals: Arc<Seals>,
     pub meta: Meta,
     pub feeds: BTreeMap<FeedId, FeedCounters>,
     pub targets: BTreeMap<TargetId, BTreeMap<ItemState, u64>>,
     /// Leases held and until when. A restart ends them all.
     pub leases: BTreeMap<TargetId, BTreeMap<u64, Timestamp>>,
+    /// Items that could not be leased because something of theirs is damaged.
+    pub damaged: BTreeSet<u64>,
+}
+
+impl State {
+    pub(crate) fn new(seals: Arc<Seals>) -> Self {
+        Self {
+            seals,
+            meta: Meta::default(),
+            feeds: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+        }
+    }
 }
 
 /// The write transaction as a request sees it: decide first, write after.
@@ -131,24 +147,30 @@ impl Tx<'_> {
             let counts = self.state.targets.get(&target).cloned().unwrap_or_default();
             self.tables.target.put(target.as_str().as_bytes(), &counts)?;
         }
+        // With what was sealed under them, or nothing of it could ever be opened.
+        for (id, wrapped) in self.state.seals.unsaved() {
+            self.tables.segment.put(&id.to_be_bytes(), &wrapped)?;
+        }
         self.tables.meta.put(b"positions", &self.state.meta)
     }
 }
 
-/// Runs `work` in one durable transaction of its own: what opening a store needs.
-pub(crate) fn transact<T>(
+/// Runs `work` in one durable transaction of its own: what opening a store needs. Nothing is written
+/// if it fails.
+pub(crate) fn transact<T, E: From<StoreError>>(
     db: &Database,
     quick_repair: bool,
     state: &mut State,
     now: Timestamp,
-    work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
+    work: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
     let write = begin(db, quick_repair)?;
-    let mut tx = Tx::new(Tables::open(&write)?, state, now);
+    let mut tx = Tx::new(Tables::open(&write, &state.seals)?, state, now);
     let done = work(&mut tx)?;
     tx.finish()?;
     drop(tx);
     write.commit().map_err(engine)?;
+    state.seals.saved();
     Ok(done)
 }
 
@@ -372,7 +394,7 @@ fn batch(
             return Err(error);
         }
     };
-    let tables = match Tables::open(&write) {
+    let tables = match Tables::open(&write, &state.seals) {
         Ok(tables) => tables,
         Err(error) => {
             replies.push(first.refuse);
@@ -405,5 +427,6 @@ fn batch(
     let told = (tx.received, tx.ready);
     drop(tx);
     write.commit().map_err(engine)?;
+    state.seals.saved();
     Ok(told)
 }

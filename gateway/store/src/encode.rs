@@ -232,7 +232,16 @@ impl VerdictRow {
 }
 /// Encodes a value.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(value, vec![LAYOUT]).map_err(|e| StoreError::Corrupt(e.to_string()))
+    encode_after(Vec::new(), value)
+}
+
+/// Encodes a value behind what is there.
+pub(crate) fn encode_after<T: Serialize>(
+    mut head: Vec<u8>,
+    value: &T,
+) -> Result<Vec<u8>, StoreError> {
+    head.push(LAYOUT);
+    postcard::to_extend(value, head).map_err(|e| StoreError::Corrupt(e.to_string()))
 }
 
 /// Decodes a value.
@@ -275,16 +284,8 @@ fn keep<T>(list: &mut Vec<T>, entry: T) {
     list.push(entry);
 }
 
-/// A stored version: its number (u32, big-endian), then the encoded [`VersionRow`]. The row is
-/// encoded before the transaction, when its number is not known yet.
-pub(crate) fn version_value(number: u32, row: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(4 + row.len());
-    value.extend_from_slice(&number.to_be_bytes());
-    value.extend_from_slice(row);
-    value
-}
-
-/// Number and content of a stored version.
+/// Number and content of a stored version: the number (u32, big-endian), then the encoded
+/// [`VersionRow`], which is encoded before the transaction, when its number is not known yet.
 pub(crate) fn read_version(value: &[u8]) -> Result<(u32, VersionRow), StoreError> {
     let (number, row) = value
         .split_first_chunk()

@@ -2,20 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redb::ReadableTableMetadata as _;
 use xinqiao_core::model::{FeedId, TargetId};
 use xinqiao_crypto::hex;
 
 use crate::commit::count_row;
 use crate::encode::{
-    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode, decode_head,
-    read_version,
+    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode_head, read_version,
 };
 use crate::open::parse_id;
 use crate::queue::count_accepted;
 use crate::tables::{
-    Rows as _, Snapshot, content_key, engine, id_number, number, queue_key, two_numbers,
-    waiting_key,
+    Snapshot, content_key, id_number, number, queue_key, two_numbers, unless_damaged, waiting_key,
 };
 use crate::{FeedCounters, ItemState, RecordDigest, Shared, StoreError};
 
@@ -31,11 +28,13 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
         pages: BTreeMap::new(),
         found: Vec::new(),
     };
+    check.segments()?;
     check.messages()?;
     check.verdicts()?;
     let owners = check.records()?;
     check.items(&owners)?;
     check.changes()?;
+    check.cursors()?;
     check.counters()?;
     Ok(check.found)
 }
@@ -62,35 +61,52 @@ struct Owner {
 }
 
 impl Check<'_> {
+    fn segments(&mut self) -> Result<(), StoreError> {
+        let Self { shared, tables, found, .. } = self;
+        tables.segment.scan(b"", |key, _| {
+            let id = key.try_into().map(u32::from_be_bytes).unwrap_or_default();
+            if !shared.seals.opens(id)? {
+                found.push(format!("段{id}:数据密钥解不开,该段所有内容都打不开"));
+            }
+            Ok(true)
+        })
+    }
+
     fn messages(&mut self) -> Result<(), StoreError> {
         let (mut pending, mut count) = (0, 0);
         let Self { shared, tables, positions, feeds, pages, found, .. } = self;
         tables.message.scan(b"", |key, value| {
             let id = number(key)?;
-            let (head, payload): (MessageRow, &[u8]) = decode_head(value)?;
             count += 1;
+            let Some(value) = unless_damaged(value.open())? else {
+                found.push(format!("报文{id}:内容打不开,已损坏或被改动"));
+                return Ok(true);
+            };
+            let (head, payload): (MessageRow, &[u8]) = decode_head(&value)?;
             if id >= positions.next_message {
                 found.push(format!("报文{id}:编号超出已发放的范围"));
             }
             let length = if head.inline {
                 Some(payload.len() as u64)
             } else {
-                std::fs::metadata(shared.layout.blob(&hex(&head.digest))).ok().map(|m| m.len())
+                read_through(shared, &head.digest)
             };
             if length != Some(head.bytes) {
-                found.push(format!("报文{id}:原文缺失或长度不符"));
+                found.push(format!("报文{id}:原文缺失、损坏或长度不符"));
             }
+            let name = shared.message_name(&head.digest);
             let known: Option<u64> =
-                tables.content.read(&content_key(head.feed.as_str(), &head.digest))?;
+                tables.content.read(&content_key(head.feed.as_str(), &name))?;
             if known != Some(id) {
                 found.push(format!("报文{id}:内容索引缺失或不符"));
             }
             let place = id_number(head.feed.as_str(), id);
-            let Some(progress) = tables.progress.read::<ProgressRow>(&place)? else {
-                found.push(format!("报文{id}:处理进度缺失"));
+            let progress = unless_damaged(tables.progress.read::<ProgressRow>(&place))?.flatten();
+            let Some(progress) = progress else {
+                found.push(format!("报文{id}:处理进度缺失或损坏"));
                 return Ok(true);
             };
-            let waits = tables.pending.get(place.as_slice()).map_err(engine)?.is_some();
+            let waits = tables.pending.has(&place)?;
             if waits != progress.end.is_none() {
                 found.push(format!("报文{id}:待处理索引不符"));
             }
@@ -109,9 +125,9 @@ impl Check<'_> {
             pages.insert(id, (head.feed, progress.rows_done, progress.rows));
             Ok(true)
         })?;
-        self.size("待处理索引", self.tables.pending.len().map_err(engine)?, pending);
-        self.size("内容索引", self.tables.content.len().map_err(engine)?, count);
-        self.size("处理进度", self.tables.progress.len().map_err(engine)?, count);
+        self.size("待处理索引", self.tables.pending.len()?, pending);
+        self.size("内容索引", self.tables.content.len()?, count);
+        self.size("处理进度", self.tables.progress.len()?, count);
         Ok(())
     }
 
@@ -120,7 +136,10 @@ impl Check<'_> {
         let mut done: BTreeMap<u64, (u64, FeedCounters)> = BTreeMap::new();
         tables.verdict.scan(b"", |key, value| {
             let (message, first) = two_numbers(key)?;
-            let rows: Vec<VerdictRow> = decode(value)?;
+            let Some(rows) = unless_damaged(value.decode::<Vec<VerdictRow>>())? else {
+                found.push(format!("报文{message}:自第{first}行起的行结论打不开"));
+                return Ok(true);
+            };
             let (next, counters) = done.entry(message).or_default();
             if *next != first {
                 found.push(format!("报文{message}:行结论在第{next}行处不连续"));
@@ -128,12 +147,9 @@ impl Check<'_> {
             *next = first + rows.len() as u64;
             for row in rows {
                 count_row(counters, &row);
-                if let Some((record, version)) = row.record
-                    && tables
-                        .record
-                        .read::<RecordRow>(&record)?
-                        .is_none_or(|record| record.seq(version).is_none())
-                {
+                let Some((record, version)) = row.record else { continue };
+                let record = unless_damaged(tables.record.read::<RecordRow>(&record))?;
+                if record.is_some_and(|it| it.is_none_or(|it| it.seq(version).is_none())) {
                     found.push(format!("报文{message}:行结论所指的记录版本不存在"));
                 }
             }
@@ -162,19 +178,21 @@ impl Check<'_> {
         let (mut records, mut versions) = (0, 0);
         let Self { tables, feeds, found, .. } = self;
         tables.record.scan(b"", |key, value| {
-            let record: RecordRow = decode(value)?;
             let Ok(digest) = RecordDigest::try_from(key) else {
                 found.push("记录:键的长度不对".to_owned());
                 return Ok(true);
             };
             let name = hex(&digest);
             records += 1;
+            let Some(record) = unless_damaged(value.decode::<RecordRow>())? else {
+                found.push(format!("记录{name}:内容打不开,已损坏或被改动"));
+                return Ok(true);
+            };
             let newest = record.version();
             for (meta, number) in record.versions.iter().zip(1u32..) {
                 versions += 1;
-                let value =
-                    tables.version.get(meta.seq.to_be_bytes().as_slice()).map_err(engine)?;
-                let version = value.map(|value| read_version(value.value())).transpose()?;
+                let value = unless_damaged(tables.version.bytes(&meta.seq.to_be_bytes()))?;
+                let version = value.flatten().map(|value| read_version(&value)).transpose()?;
                 let sound = version.is_some_and(|(stored, version)| {
                     let content = crate::encode::content_digest(version.operation, &version.fields);
                     let withdrawn = version.operation == xinqiao_core::model::Operation::Withdraw;
@@ -188,8 +206,9 @@ impl Check<'_> {
             }
             let mut refused = 0;
             for (target, id) in &record.items {
-                let item: Option<ItemRow> = tables.item.read(&id.to_be_bytes())?;
-                refused += u32::from(item.is_some_and(|item| item.state == ItemState::Refused));
+                let item = unless_damaged(tables.item.read::<ItemRow>(&id.to_be_bytes()))?;
+                let refused_item = |item: ItemRow| item.state == ItemState::Refused;
+                refused += u32::from(item.flatten().is_some_and(refused_item));
                 owners.insert(
                     *id,
                     Owner {
@@ -210,7 +229,7 @@ impl Check<'_> {
             Ok(true)
         })?;
         self.size("记录计数", self.positions.records, records);
-        self.size("版本", self.tables.version.len().map_err(engine)?, versions);
+        self.size("版本", self.tables.version.len()?, versions);
         self.size("变更序列", self.positions.seq, versions);
         Ok(owners)
     }
@@ -220,13 +239,16 @@ impl Check<'_> {
         let Self { tables, positions, feeds, targets, found, .. } = self;
         tables.item.scan(b"", |key, value| {
             let id = number(key)?;
-            let item: ItemRow = decode(value)?;
             items += 1;
+            let Some(item) = unless_damaged(value.decode::<ItemRow>())? else {
+                found.push(format!("投递项{id}:内容打不开,已损坏或被改动"));
+                return Ok(true);
+            };
             if id >= positions.next_item {
                 found.push(format!("投递项{id}:编号超出已发放的范围"));
             }
             let index = queue_key(item.state, &item.target, item.deadline, id);
-            if tables.queue.get(index.as_slice()).map_err(engine)?.is_none() {
+            if !tables.queue.has(&index)? {
                 found.push(format!("投递项{id}:队列索引缺失"));
             }
             if (item.state == ItemState::Waiting) != item.due_at.is_some() {
@@ -235,7 +257,7 @@ impl Check<'_> {
             if let Some(due) = item.due_at {
                 waiting += 1;
                 let index = waiting_key(&item.target, due, id);
-                if tables.waiting.get(index.as_slice()).map_err(engine)?.is_none() {
+                if !tables.waiting.has(&index)? {
                     found.push(format!("投递项{id}:等待索引缺失"));
                 }
             }
@@ -261,16 +283,19 @@ impl Check<'_> {
             Ok(true)
         })?;
         self.size("记录所列的投递项", owners.len() as u64, items);
-        self.size("队列索引", self.tables.queue.len().map_err(engine)?, items);
-        self.size("等待索引", self.tables.waiting.len().map_err(engine)?, waiting);
+        self.size("队列索引", self.tables.queue.len()?, items);
+        self.size("等待索引", self.tables.waiting.len()?, waiting);
         Ok(())
     }
 
     fn changes(&mut self) -> Result<(), StoreError> {
         let mut expected = 1;
         let Self { tables, found, .. } = self;
-        tables.version.scan(b"", |key, _| {
+        tables.version.scan(b"", |key, value| {
             let seq = number(key)?;
+            if unless_damaged(value.open())?.is_none() {
+                found.push(format!("变更序列:{seq}处的版本打不开,已损坏或被改动"));
+            }
             if seq != expected {
                 found.push(format!("变更序列:{expected}之后出现{seq}"));
             }
@@ -281,10 +306,21 @@ impl Check<'_> {
         Ok(())
     }
 
+    fn cursors(&mut self) -> Result<(), StoreError> {
+        let Self { tables, found, .. } = self;
+        tables.cursor.scan(b"", |name, value| {
+            if unless_damaged(value.open())?.is_none() {
+                let feed = parse_id(name, FeedId::new)?;
+                found.push(format!("接入任务{feed}:接收位置打不开,已损坏或被改动"));
+            }
+            Ok(true)
+        })
+    }
+
     fn counters(&mut self) -> Result<(), StoreError> {
         let mut stored: BTreeMap<FeedId, FeedCounters> = BTreeMap::new();
         self.tables.feed.scan(b"", |name, value| {
-            stored.insert(parse_id(name, FeedId::new)?, decode(value)?);
+            stored.insert(parse_id(name, FeedId::new)?, value.decode()?);
             Ok(true)
         })?;
         differences(&mut self.found, "接入任务", &stored, &self.feeds);
@@ -307,6 +343,13 @@ impl Check<'_> {
             self.found.push(format!("{what}:存有{stored},应为{derived}"));
         }
     }
+}
+
+/// The length of a sealed file every byte of which opens.
+fn read_through(shared: &Shared, sm3: &[u8; 32]) -> Option<u64> {
+    let mut blob = shared.blob(sm3).ok()?;
+    let read = std::io::copy(&mut blob, &mut std::io::sink()).ok()?;
+    (read == blob.length()).then_some(read)
 }
 
 fn differences<K: Ord + Clone + std::fmt::Display, V: PartialEq + Default + std::fmt::Debug>(

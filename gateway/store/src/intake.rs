@@ -13,10 +13,11 @@ use xinqiao_core::model::{AgencyId, FeedId};
 use xinqiao_core::spi::{Arrival, ByteStream, Receipt};
 use xinqiao_crypto::{Sm3Stream, hex};
 
+use crate::blob::Sealer;
 use crate::committer::Tx;
 use crate::encode::{MessageRow, ProgressRow, decode_head, encode};
 use crate::open::{make_dir, sync_dir};
-use crate::tables::{Rows as _, Writes as _, content_key, engine, id_number};
+use crate::tables::{Keyspace, content_key, id_number, unless_damaged};
 use crate::{Shared, StoreError};
 
 /// Bodies up to this long lie in the engine.
@@ -50,11 +51,12 @@ impl Shared {
             digest: body.digest,
             inline: body.inline.is_some(),
         };
+        let content = content_key(feed.as_str(), &self.message_name(&body.digest));
         let payload = body.inline.unwrap_or_default();
         let cursor = arrival.cursor;
         self.committer()?
             .commit_receipt(payload.len() + 512, move |tx| {
-                insert(tx, row, &payload, cursor.as_deref())
+                insert(tx, row, &content, &payload, cursor.as_deref())
             })
             .await
     }
@@ -78,7 +80,8 @@ impl Shared {
         Ok(Body { digest: sm3.finish(), bytes, inline: Some(held) })
     }
 
-    /// Goes on into a file. The file and its directory entry are durable before this returns.
+    /// Goes on into a file, sealed from its first byte. The file and its directory entry are durable
+    /// before this returns.
     async fn spool(
         &self,
         held: Vec<u8>,
@@ -87,6 +90,7 @@ impl Shared {
         mut bytes: u64,
         max_bytes: u64,
     ) -> Result<Body, StoreError> {
+        let (mut sealer, mut sealed) = Sealer::start(&*self.durable_segment().await?)?;
         let number = self.spooled.fetch_add(1, Ordering::Relaxed);
         let aside = Aside(self.layout.spool().join(number.to_string()));
         let path = aside.0.clone();
@@ -97,7 +101,9 @@ impl Shared {
         let mut file = tokio::fs::File::from_std(file);
         let mut chunk = Bytes::from(held);
         loop {
-            file.write_all(&chunk).await.map_err(io)?;
+            sealer.update(&chunk, &mut sealed)?;
+            file.write_all(&sealed).await.map_err(io)?;
+            sealed.clear();
             let Some(next) = stream.next().await else { break };
             chunk = next.map_err(|error| StoreError::Body(io_words(&error).into_owned()))?;
             bytes = bytes.saturating_add(chunk.len() as u64);
@@ -106,11 +112,15 @@ impl Shared {
             }
             sm3.update(&chunk);
         }
+        let digest = sm3.finish();
+        let name = self.message_name(&digest);
+        sealer.finish(&name, &mut sealed)?;
+        file.write_all(&sealed).await.map_err(io)?;
         file.flush().await.map_err(io)?;
         file.sync_all().await.map_err(io)?;
-        let digest = sm3.finish();
-        let blob = self.layout.blob(&hex(&digest));
-        // Replacing a blob of the same name changes nothing: its name is its content.
+        let blob = self.layout.blob(&name);
+        // Replacing a blob of the same name changes nothing: its name is its content. One that was
+        // damaged is whole again.
         blocking(move || {
             let dir = blob.parent().map(PathBuf::from).unwrap_or_default();
             make_dir(&dir)?;
@@ -135,25 +145,28 @@ impl Drop for Aside {
 fn insert(
     tx: &mut Tx<'_>,
     mut row: MessageRow,
+    content: &[u8],
     payload: &[u8],
     cursor: Option<&[u8]>,
 ) -> Result<Receipt, StoreError> {
     let feed = row.feed.clone();
-    let content = content_key(feed.as_str(), &row.digest);
-    let known: Option<u64> = tx.tables.content.read(&content)?;
-    let original = known.map(|id| message(&tx.tables.message, id)).transpose()?;
+    let known: Option<u64> = tx.tables.content.read(content)?;
+    // If what was received first is damaged, these bytes are taken as a new message.
+    let original = match known {
+        Some(id) => unless_damaged(original(tx, &feed, id))?,
+        None => None,
+    };
     let now = tx.now;
 
     tx.dirty = true;
     if let Some(cursor) = cursor {
-        tx.tables.cursor.put_raw(feed.as_str().as_bytes(), cursor)?;
+        tx.tables.cursor.put_raw(feed.as_str().as_bytes(), &[cursor])?;
     }
     let counters = tx.feed(&feed);
     counters.last_received = counters.last_received.max(Some(now));
-    if let Some((id, original)) = known.zip(original) {
+    if let Some((id, original, mut progress)) = original {
         counters.duplicate_messages += 1;
         let key = id_number(feed.as_str(), id);
-        let mut progress: ProgressRow = tx.tables.progress.read(&key)?.ok_or_else(gone)?;
         progress.repeats += 1;
         progress.last_repeat = Some(now);
         tx.tables.progress.put(&key, &progress)?;
@@ -164,25 +177,31 @@ fn insert(
     row.received = now;
     let id = tx.state.meta.next_message;
     tx.state.meta.next_message += 1;
-    let mut value = encode(&row)?;
-    value.extend_from_slice(payload);
     let key = id_number(feed.as_str(), id);
-    tx.tables.message.put_raw(&id.to_be_bytes(), &value)?;
+    tx.tables.message.put_raw(&id.to_be_bytes(), &[&encode(&row)?, payload])?;
     tx.tables.progress.put(&key, &ProgressRow::default())?;
-    tx.tables.pending.put_raw(&key, b"")?;
-    tx.tables.content.put(&content, &id)?;
+    tx.tables.pending.put_raw(&key, &[])?;
+    tx.tables.content.put(content, &id)?;
     tx.received = true;
     Ok(receipt(id, row, false))
 }
 
+fn original(
+    tx: &Tx<'_>,
+    feed: &FeedId,
+    id: u64,
+) -> Result<(u64, MessageRow, ProgressRow), StoreError> {
+    let progress = tx.tables.progress.read(&id_number(feed.as_str(), id))?;
+    Ok((id, message(&tx.tables.message, id)?, progress.ok_or_else(gone)?))
+}
+
 /// A message's head.
 pub(crate) fn message(
-    table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
+    table: &Keyspace<impl redb::ReadableTable<&'static [u8], &'static [u8]>>,
     id: u64,
 ) -> Result<MessageRow, StoreError> {
-    let guard = table.get(id.to_be_bytes().as_slice()).map_err(engine)?;
-    let guard = guard.ok_or(StoreError::NotFound)?;
-    decode_head(guard.value()).map(|(row, _)| row)
+    let value = table.bytes(&id.to_be_bytes())?.ok_or(StoreError::NotFound)?;
+    decode_head(&value).map(|(row, _)| row)
 }
 
 /// A row that another row promises.

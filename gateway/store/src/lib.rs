@@ -2,7 +2,11 @@
 //!
 //! One committer thread owns the write transaction; waiting requests are merged into one batch and
 //! one sync (group commit). Nothing is answered before that sync.
+//!
+//! Content touches the disk only sealed (`docs/formats/disk.md`): values at the boundary of the
+//! tables, long payloads in files of their own, all under data keys that the storage key wraps.
 
+mod blob;
 mod commit;
 mod committer;
 mod encode;
@@ -12,10 +16,13 @@ pub mod model;
 mod open;
 mod queue;
 mod read;
+mod seal;
+mod storage_key;
 mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,8 +37,11 @@ use xinqiao_crypto::DigestKey;
 
 use crate::committer::{Committer, Signals};
 use crate::open::Layout;
+use crate::seal::Seals;
 
 pub use model::*;
+pub use seal::Rewrapped;
+pub use storage_key::{StorageKey, StorageKeyError};
 
 /// The store. Cheap to clone; the last clone dropped stops the committer.
 ///
@@ -57,6 +67,12 @@ pub enum StoreError {
     /// Stored bytes do not read back.
     #[error("存储内容损坏:{0}")]
     Corrupt(String),
+    /// One value or file, of this table, does not open; others do.
+    #[error("存储中有一处内容打不开({0}):已损坏、被改动,或不属于此处")]
+    Damaged(&'static str),
+    /// The storage key cannot be used.
+    #[error("{0}")]
+    Key(String),
     /// An I/O error outside a commit (spool files, reading payloads).
     #[error("存储读写失败:{0}")]
     Io(String),
@@ -77,14 +93,14 @@ pub enum StoreError {
 impl Store {
     /// Opens (or creates) the store in `dir` (created 0700). Leases of a former process are given
     /// back to the queue with their attempt counted. Refuses a second process (redb's own lock).
-    /// The 32-byte secret for keyed record digests lives in `dir/identity.key` (0600, made on
-    /// first open, fsynced with its directory).
+    /// Everything in it is protected by `key`: nothing opens without it.
     pub fn open(
         dir: &Path,
         options: StoreOptions,
         clock: Arc<dyn Clock>,
+        key: StorageKey,
     ) -> Result<Self, OpenError> {
-        open::open(dir, &options, clock, |builder: &Builder, path| builder.create(path))
+        open::open(dir, &options, clock, key, |builder: &Builder, path| builder.create(path))
     }
 
     /// Whether a store was ever opened in `dir`.
@@ -267,10 +283,34 @@ impl Store {
         self.shared.changes(after, limit)
     }
 
-    /// Re-derives every index and counter from messages, records and items and compares; every
-    /// difference is one line (Chinese). Empty = sound. The store must be idle.
+    /// Opens every value and file, re-derives every index and counter from messages, records and
+    /// items and compares; every difference is one line (Chinese). Empty = sound. The store must be
+    /// idle.
     pub fn fsck(&self) -> Result<Vec<String>, StoreError> {
         fsck::check(&self.shared)
+    }
+
+    // ---- keys ----
+
+    /// Wraps every data key under the newest generation of `key`, in one transaction and in service:
+    /// older generations are not needed afterwards. `key` must hold those in use too: give it a key
+    /// store opened anew, because one opened before the rotation does not know the new generation.
+    /// What is stored is not sealed again; a data key that may be known is left by
+    /// [`Store::new_segment`] for what comes, and its content must be received anew.
+    pub async fn rewrap(&self, key: StorageKey) -> Result<Rewrapped, StoreError> {
+        self.shared.rewrap(key).await
+    }
+
+    /// Seals with a fresh data key from now on; its number. The store does so by itself at its first
+    /// write after opening, and after 2³¹ sealings or 32 GiB.
+    pub async fn new_segment(&self) -> Result<u32, StoreError> {
+        self.shared.new_segment().await
+    }
+
+    /// The generations of the storage key that must be kept, such as `storage.encrypt.0001`, and how
+    /// many data keys each wraps.
+    pub fn storage_keys(&self) -> std::collections::BTreeMap<String, u64> {
+        self.shared.seals.in_use()
     }
 }
 
@@ -291,6 +331,15 @@ pub enum OpenError {
         "存储格式版本{0}是正式发布前的试用格式,本程序不再读取:请换用新的数据目录,由委办局重新报送"
     )]
     TooOld(u32),
+    /// The storage key is missing, wrong or out of reach.
+    #[error(transparent)]
+    Key(#[from] StorageKeyError),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        Self::Io(error.to_string())
+    }
 }
 
 impl Store {
@@ -318,6 +367,8 @@ impl Classify for StoreError {
             Self::Busy => "store.busy",
             Self::DiskFull => "store.disk-full",
             Self::Corrupt(_) => "store.corrupt",
+            Self::Damaged(_) => "store.damaged",
+            Self::Key(_) => "store.key",
             Self::Io(_) => "store.io",
             Self::TooLarge(_) => "intake.too-large",
             Self::Body(_) => "intake.body",
@@ -328,9 +379,13 @@ impl Classify for StoreError {
 
     fn blame(&self) -> Blame {
         match self {
-            Self::OutcomeUnknown | Self::Busy | Self::DiskFull | Self::Corrupt(_) | Self::Io(_) => {
-                Blame::Operator
-            }
+            Self::OutcomeUnknown
+            | Self::Busy
+            | Self::DiskFull
+            | Self::Corrupt(_)
+            | Self::Damaged(_)
+            | Self::Key(_)
+            | Self::Io(_) => Blame::Operator,
             Self::TooLarge(_) | Self::Body(_) => Blame::Agency,
             Self::NotFound | Self::Conflict(_) => Blame::Operator,
         }
@@ -338,12 +393,17 @@ impl Classify for StoreError {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::OutcomeUnknown | Self::Busy | Self::DiskFull | Self::Io(_) | Self::Body(_) => {
-                Retry::Backoff
-            }
-            Self::Corrupt(_) | Self::TooLarge(_) | Self::NotFound | Self::Conflict(_) => {
-                Retry::Never
-            }
+            Self::OutcomeUnknown
+            | Self::Busy
+            | Self::DiskFull
+            | Self::Key(_)
+            | Self::Io(_)
+            | Self::Body(_) => Retry::Backoff,
+            Self::Corrupt(_)
+            | Self::Damaged(_)
+            | Self::TooLarge(_)
+            | Self::NotFound
+            | Self::Conflict(_) => Retry::Never,
         }
     }
 }
@@ -355,6 +415,7 @@ impl Classify for OpenError {
             Self::Io(_) => "store.open",
             Self::TooNew(_) => "store.too-new",
             Self::TooOld(_) => "store.too-old",
+            Self::Key(_) => "store.key",
         }
     }
 
@@ -371,10 +432,14 @@ struct Shared {
     db: Arc<Database>,
     signals: Arc<Signals>,
     layout: Layout,
+    seals: Arc<Seals>,
+    /// The identity key.
     key: DigestKey,
     gauge: Gauge,
     /// Names spool files.
     spooled: AtomicU64,
+    /// Pending messages that do not open: passed over, lest they stand in the way of others.
+    damaged: Mutex<BTreeSet<u64>>,
 }
 
 impl Shared {

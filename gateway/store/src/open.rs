@@ -1,29 +1,27 @@
-//! Opening: directory, secret, database, and giving back what a former process held.
+//! Opening: directory, database, keys, and giving back what a former process held.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use redb::{Builder, Database, DatabaseError, ReadableTableMetadata as _, StorageError};
+use redb::{Builder, Database, DatabaseError, StorageError};
 use xinqiao_core::fault::io_words;
 use xinqiao_core::model::{FeedId, TargetId};
 use xinqiao_core::spi::Clock;
-use xinqiao_crypto::DigestKey;
 
 use crate::committer::{Committer, Signals, State, Tx, transact};
 use crate::encode::Meta;
-use crate::tables::{Rows as _, Writes as _, engine};
-use crate::{Gauge, OpenError, Shared, Store, StoreError, StoreOptions};
+use crate::seal::Seals;
+use crate::storage_key::Wrapped;
+use crate::{Gauge, OpenError, Shared, StorageKey, Store, StoreError, StoreOptions};
 
 /// The database's file name.
 pub(crate) const DATABASE: &str = "store.redb";
 /// What this program writes and reads.
-const FORMAT: u32 = 2;
-/// What the key's check value is the keyed digest of.
-const KEY_CHECK: &[u8] = b"xinqiao-store identity key";
+const FORMAT: u32 = 3;
 
 /// Where things lie under the store's directory.
 pub(crate) struct Layout {
@@ -36,8 +34,9 @@ impl Layout {
     }
 
     /// `blobs/aa/<64 hex digits>`.
-    pub(crate) fn blob(&self, digest: &str) -> PathBuf {
-        self.dir.join("blobs").join(digest.get(..2).unwrap_or("00")).join(digest)
+    pub(crate) fn blob(&self, name: &[u8; 32]) -> PathBuf {
+        let name = xinqiao_crypto::hex(name);
+        self.dir.join("blobs").join(name.get(..2).unwrap_or("00")).join(name)
     }
 }
 
@@ -62,6 +61,7 @@ pub(crate) fn open(
     dir: &Path,
     options: &StoreOptions,
     clock: Arc<dyn Clock>,
+    key: StorageKey,
     open_db: impl FnOnce(&Builder, &Path) -> Result<Database, DatabaseError>,
 ) -> Result<Store, OpenError> {
     fs::create_dir_all(dir.parent().unwrap_or(dir)).map_err(io)?;
@@ -86,11 +86,9 @@ pub(crate) fn open(
     // Only now, with the lock held, may files be touched that another process might be using.
     clean_spool(&layout.spool()).map_err(io)?;
 
-    let mut state = State::default();
-    let loaded =
-        transact(&db, options.quick_repair, &mut state, clock.now(), |tx| Ok(load(tx, dir)))
-            .map_err(|error| OpenError::Io(error.to_string()))?;
-    let (key, pending) = loaded?;
+    let seals = Arc::new(Seals::new(key));
+    let mut state = State::new(Arc::clone(&seals));
+    let pending = transact(&db, options.quick_repair, &mut state, clock.now(), load)?;
     tracing::info!(pending, "store opened");
 
     let db = Arc::new(db);
@@ -104,41 +102,39 @@ pub(crate) fn open(
         db,
         signals,
         layout,
-        key,
+        key: seals.identity()?.clone(),
+        seals,
         gauge: Gauge::new(options.reserve_bytes),
         spooled: AtomicU64::new(0),
+        damaged: Default::default(),
     })))
 }
 
-/// Checks format and key, and takes in what the committer keeps in memory.
-fn load(tx: &mut Tx<'_>, dir: &Path) -> Result<(DigestKey, u64), OpenError> {
-    let format: Option<u32> = tx.tables.meta.read(b"format").map_err(store)?;
+/// Checks format and keys, takes in what the committer keeps in memory; how many messages wait.
+fn load(tx: &mut Tx<'_>) -> Result<u64, OpenError> {
+    let format: Option<u32> = tx.tables.meta.read(b"format")?;
     match format {
         Some(other) if other > FORMAT => return Err(OpenError::TooNew(other)),
         Some(other) if other < FORMAT => return Err(OpenError::TooOld(other)),
         _ => {}
     }
-    let check: Option<[u8; 16]> = tx.tables.meta.read(b"key-check").map_err(store)?;
-    let key = match (check, read_key(dir).map_err(io)?) {
-        // Nothing was ever committed under a key: a first open, or one that did not get this far.
-        (None, None) => make_key(dir).map_err(io)?,
-        (None, Some(key)) => key,
-        (Some(check), Some(key)) if check == check_value(&key) => key,
-        (Some(_), found) => {
-            let what = if found.is_some() { "与数据库不符" } else { "缺失" };
-            return Err(OpenError::Io(format!(
-                "identity.key{what}:没有它就认不出已有的记录,会把旧记录当作新记录重新投递;\
-                 请从备份中恢复该文件"
-            )));
-        }
-    };
-    let pending = fill(tx, &key).map_err(store)?;
-    Ok((key, pending))
+    let identity: Option<Wrapped> = tx.tables.meta.read(b"identity")?;
+    if format.is_some() && identity.is_none() {
+        return Err(OpenError::Io("存储损坏,缺少识别记录的密钥:请恢复备份".to_owned()));
+    }
+    let mut segments = Vec::new();
+    tx.tables.segment.scan(b"", |id, value| {
+        let id = id.try_into().map_err(|_| StoreError::Corrupt("段号的长度不对".to_owned()))?;
+        segments.push((u32::from_be_bytes(id), value.decode()?));
+        Ok(true)
+    })?;
+    let identity = tx.state.seals.load(identity, segments)?;
+    tx.tables.meta.put(b"format", &FORMAT)?;
+    tx.tables.meta.put(b"identity", &identity)?;
+    Ok(fill(tx)?)
 }
 
-fn fill(tx: &mut Tx<'_>, key: &DigestKey) -> Result<u64, StoreError> {
-    tx.tables.meta.put(b"format", &FORMAT)?;
-    tx.tables.meta.put(b"key-check", &check_value(key))?;
+fn fill(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
     tx.state.meta = tx.tables.meta.read(b"positions")?.unwrap_or(Meta {
         next_message: 1,
         next_item: 1,
@@ -146,19 +142,18 @@ fn fill(tx: &mut Tx<'_>, key: &DigestKey) -> Result<u64, StoreError> {
     });
     let mut feeds = Vec::new();
     tx.tables.feed.scan(b"", |name, value| {
-        feeds.push((parse_id(name, FeedId::new)?, crate::encode::decode(value)?));
+        feeds.push((parse_id(name, FeedId::new)?, value.decode()?));
         Ok(true)
     })?;
     let mut targets = Vec::new();
     tx.tables.target.scan(b"", |name, value| {
-        targets.push((parse_id(name, TargetId::new)?, crate::encode::decode(value)?));
+        targets.push((parse_id(name, TargetId::new)?, value.decode()?));
         Ok(true)
     })?;
     tx.state.feeds = feeds.into_iter().collect();
     tx.state.targets = targets.into_iter().collect();
     crate::queue::give_back_all(tx)?;
-    let pending = tx.tables.pending.len().map_err(engine)?;
-    Ok(pending)
+    tx.tables.pending.len()
 }
 
 /// An identifier that stands in a key.
@@ -172,48 +167,12 @@ pub(crate) fn parse_id<T, E>(
         .ok_or_else(|| StoreError::Corrupt("键中的标识不对".to_owned()))
 }
 
-fn check_value(key: &DigestKey) -> [u8; 16] {
-    crate::short(key.digest(KEY_CHECK))
-}
-
-fn read_key(dir: &Path) -> std::io::Result<Option<DigestKey>> {
-    match fs::read(dir.join("identity.key")) {
-        Ok(bytes) => match <[u8; 32]>::try_from(bytes) {
-            Ok(secret) => Ok(Some(DigestKey::new(secret))),
-            Err(_) => Err(std::io::Error::other("identity.key不是32字节")),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Written aside and renamed, so that a crash leaves a whole key or none.
-fn make_key(dir: &Path) -> std::io::Result<DigestKey> {
-    let mut secret = [0; 32];
-    let mut filled = 0;
-    while let Some(rest) = secret.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
-    }
-    let aside = dir.join("identity.key.new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    fs::rename(&aside, dir.join("identity.key"))?;
-    sync_dir(dir)?;
-    Ok(DigestKey::new(secret))
-}
-
 /// Bodies that were being received when the process ended: nobody was told they are held.
 fn clean_spool(spool: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(spool)? {
         fs::remove_file(entry?.path())?;
     }
     Ok(())
-}
-
-fn store(error: StoreError) -> OpenError {
-    OpenError::Io(error.to_string())
 }
 
 fn io(error: std::io::Error) -> OpenError {

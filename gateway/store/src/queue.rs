@@ -1,15 +1,12 @@
 //! The queue: one item per record and target, leased to workers, settled under a fence.
 
-use redb::ReadableTable as _;
 use xinqiao_core::deadline::{LateOwner, Milestones, late_owner};
 use xinqiao_core::model::{TargetId, Timestamp};
 
 use crate::committer::Tx;
 use crate::encode::{ItemRow, RecordRow, VersionRow, read_version};
 use crate::intake::gone;
-use crate::tables::{
-    Rows as _, Writes as _, engine, id_prefix, queue_key, queue_prefix, two_numbers, waiting_key,
-};
+use crate::tables::{id_prefix, queue_key, queue_prefix, two_numbers, unless_damaged, waiting_key};
 use crate::{
     EventKind, FeedCounters, ItemState, LeaseToken, Leased, QueueAct, SettledAs, Settlement,
     Shared, StoreError,
@@ -76,7 +73,11 @@ impl Shared {
                 let mut done = Vec::with_capacity(ids.len());
                 for id in ids {
                     done.push(match act(tx, id, act_, &detail) {
-                        Err(fault @ (StoreError::NotFound | StoreError::Conflict(_))) => Err(fault),
+                        Err(
+                            fault @ (StoreError::NotFound
+                            | StoreError::Conflict(_)
+                            | StoreError::Damaged(_)),
+                        ) => Err(fault),
                         other => Ok(other?),
                     });
                 }
@@ -90,7 +91,7 @@ impl Shared {
 pub(crate) fn insert(tx: &mut Tx<'_>, id: u64, item: &ItemRow) -> Result<(), StoreError> {
     tx.dirty = true;
     tx.tables.item.put(&id.to_be_bytes(), item)?;
-    tx.tables.queue.put_raw(&queue_key(item.state, &item.target, item.deadline, id), b"")?;
+    tx.tables.queue.put_raw(&queue_key(item.state, &item.target, item.deadline, id), &[])?;
     tx.count(&item.target, None, item.state);
     tx.ready = true;
     Ok(())
@@ -118,7 +119,7 @@ pub(crate) fn move_to(
     if to == ItemState::Waiting {
         let due = due.unwrap_or(tx.now);
         item.due_at = Some(due);
-        tx.tables.waiting.put_raw(&waiting_key(&item.target, due, id), b"")?;
+        tx.tables.waiting.put_raw(&waiting_key(&item.target, due, id), &[])?;
     }
     if was == ItemState::Leased
         && to != was
@@ -128,7 +129,7 @@ pub(crate) fn move_to(
     }
     if to != was {
         tx.tables.queue.delete(&queue_key(was, &item.target, item.deadline, id))?;
-        tx.tables.queue.put_raw(&queue_key(to, &item.target, item.deadline, id), b"")?;
+        tx.tables.queue.put_raw(&queue_key(to, &item.target, item.deadline, id), &[])?;
         tx.count(&item.target, Some(was), to);
         // A new waiting item may be due before what a worker sleeps for.
         tx.ready |= matches!(to, ItemState::Ready | ItemState::Waiting);
@@ -176,18 +177,21 @@ pub(crate) fn give_back_all(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     for target in targets {
         let prefix = queue_prefix(ItemState::Leased, &target);
         for id in ids(tx, &prefix, usize::MAX)? {
-            give_back(tx, id, EventKind::Restarted)?;
+            unless_damaged(give_back(tx, id, EventKind::Restarted))?;
         }
     }
     Ok(())
 }
 
-/// Ids at the end of the first `limit` index keys under `prefix`.
+/// Ids at the end of the first `limit` index keys under `prefix`, but for those known as damaged.
 fn ids(tx: &Tx<'_>, prefix: &[u8], limit: usize) -> Result<Vec<u64>, StoreError> {
     let mut found = Vec::new();
     if limit > 0 {
-        tx.tables.queue.scan_prefix(prefix, |rest, _| {
-            found.push(two_numbers(rest)?.1);
+        tx.tables.queue.scan_prefix(prefix, |rest| {
+            let id = two_numbers(rest)?.1;
+            if !tx.state.damaged.contains(&id) {
+                found.push(id);
+            }
             Ok(found.len() < limit)
         })?;
     }
@@ -196,24 +200,35 @@ fn ids(tx: &Tx<'_>, prefix: &[u8], limit: usize) -> Result<Vec<u64>, StoreError>
 
 fn give_back(tx: &mut Tx<'_>, id: u64, why: EventKind) -> Result<(), StoreError> {
     let mut item = item(tx, id)?;
+    let newer = newer(tx, &item, &record(tx, &item)?)?;
     item.note(tx.now, why, "");
-    take_newest(tx, &mut item)?;
+    if let Some(newer) = newer {
+        take(&mut item, newer);
+    }
     move_to(tx, id, &mut item, ItemState::Ready, None)
 }
 
-/// Takes over a version that came while the item was leased; whether there was one.
-fn take_newest(tx: &Tx<'_>, item: &mut ItemRow) -> Result<bool, StoreError> {
+/// A version that came while the item was leased, and its position.
+fn newer(
+    tx: &Tx<'_>,
+    item: &ItemRow,
+    record: &RecordRow,
+) -> Result<Option<(u64, VersionRow)>, StoreError> {
     if item.newest == item.version {
-        return Ok(false);
+        return Ok(None);
     }
-    item.seq = record(tx, item)?.seq(item.newest).ok_or_else(gone)?;
+    let seq = record.seq(item.newest).ok_or_else(gone)?;
+    Ok(Some((seq, version(tx, seq)?)))
+}
+
+/// Takes over the version found by [`newer`].
+fn take(item: &mut ItemRow, (seq, version): (u64, VersionRow)) {
+    item.seq = seq;
     item.version = item.newest;
-    let version = version(tx, item.seq)?;
     item.feed = version.feed;
     item.agency = version.agency;
     item.document = version.document;
     item.attempts = 0;
-    Ok(true)
 }
 
 fn lease(
@@ -231,31 +246,50 @@ fn lease(
         .map(|(id, _)| *id)
         .collect();
     for id in expired {
-        give_back(tx, id, EventKind::Expired)?;
+        if unless_damaged(give_back(tx, id, EventKind::Expired))?.is_none()
+            && let Some(leases) = tx.state.leases.get_mut(target)
+        {
+            leases.remove(&id);
+        }
     }
     let mut due = Vec::new();
-    tx.tables.waiting.scan_prefix(&id_prefix(target.as_str()), |rest, _| {
+    tx.tables.waiting.scan_prefix(&id_prefix(target.as_str()), |rest| {
         let (at, id) = two_numbers(rest)?;
         let come = at <= now.0;
         if come {
-            due.push(id);
+            due.push((at, id));
         }
         Ok(come && due.len() < PROMOTED)
     })?;
-    for id in due {
-        let mut item = item(tx, id)?;
-        move_to(tx, id, &mut item, ItemState::Ready, None)?;
+    for (at, id) in due {
+        match unless_damaged(item(tx, id))? {
+            Some(mut item) => move_to(tx, id, &mut item, ItemState::Ready, None)?,
+            // Else it would be due for ever.
+            None => {
+                tx.dirty = true;
+                tx.tables.waiting.delete(&waiting_key(target, Timestamp(at), id))?;
+            }
+        }
     }
 
-    let first = ids(tx, &queue_prefix(ItemState::Ready, target), limit)?;
-    let mut leased = Vec::with_capacity(first.len());
-    for id in first {
-        leased.push(take(tx, id, now.plus_millis(lease_millis))?);
+    let ready = queue_prefix(ItemState::Ready, target);
+    let mut leased = Vec::new();
+    loop {
+        let first = ids(tx, &ready, limit.saturating_sub(leased.len()))?;
+        let known = tx.state.damaged.len();
+        for id in first {
+            match unless_damaged(hand_out(tx, id, now.plus_millis(lease_millis)))? {
+                Some(item) => leased.push(item),
+                None => drop(tx.state.damaged.insert(id)),
+            }
+        }
+        if tx.state.damaged.len() == known {
+            return Ok(leased);
+        }
     }
-    Ok(leased)
 }
 
-fn take(tx: &mut Tx<'_>, id: u64, until: Timestamp) -> Result<Leased, StoreError> {
+fn hand_out(tx: &mut Tx<'_>, id: u64, until: Timestamp) -> Result<Leased, StoreError> {
     let mut item = item(tx, id)?;
     let version = version(tx, item.seq)?;
     item.sent = item.sent.or(Some(tx.now));
@@ -289,8 +323,8 @@ fn held(tx: &Tx<'_>, token: LeaseToken) -> Result<Option<ItemRow>, StoreError> {
 }
 
 fn version(tx: &Tx<'_>, seq: u64) -> Result<VersionRow, StoreError> {
-    let value = tx.tables.version.get(seq.to_be_bytes().as_slice()).map_err(engine)?;
-    Ok(read_version(value.ok_or_else(gone)?.value())?.1)
+    let value = tx.tables.version.bytes(&seq.to_be_bytes())?;
+    Ok(read_version(&value.ok_or_else(gone)?)?.1)
 }
 
 fn record(tx: &Tx<'_>, item: &ItemRow) -> Result<RecordRow, StoreError> {
@@ -299,8 +333,16 @@ fn record(tx: &Tx<'_>, item: &ItemRow) -> Result<RecordRow, StoreError> {
 
 fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
     let id = settlement.token.id;
-    let Some(mut item) = held(tx, settlement.token)? else { return Ok(false) };
-    let mut record = record(tx, &item)?;
+    let known = held(tx, settlement.token).and_then(|item| {
+        let Some(item) = item else { return Ok(None) };
+        let record = record(tx, &item)?;
+        let newer = newer(tx, &item, &record)?;
+        Ok(Some((item, record, newer)))
+    });
+    // What is damaged cannot be settled; it is not handed out again either.
+    let Some((mut item, mut record, newer)) = unless_damaged(known)?.flatten() else {
+        return Ok(false);
+    };
     tx.dirty = true;
     let mut due = None;
     let end = match settlement.end {
@@ -336,7 +378,13 @@ fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
             ItemState::Dead
         }
     };
-    let end = if take_newest(tx, &mut item)? { ItemState::Ready } else { end };
+    let end = match newer {
+        Some(newer) => {
+            take(&mut item, newer);
+            ItemState::Ready
+        }
+        None => end,
+    };
     standing_change(tx, &mut record, ItemState::Leased, end);
     tx.tables.record.put(&item.record, &record)?;
     move_to(tx, id, &mut item, end, due)?;

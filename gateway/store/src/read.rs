@@ -1,24 +1,24 @@
 //! Reading: each call takes one short snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Cursor;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use redb::ReadableDatabase as _;
-use xinqiao_core::fault::io_words;
 use xinqiao_core::model::{Dimension, FeedId, Finding, Severity, TargetId, Timestamp, Verdict};
 use xinqiao_core::spi::ReadSeek;
 use xinqiao_crypto::hex;
 
+use crate::blob::Blob;
 use crate::encode::{
-    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode, decode_head,
+    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, VersionRow, decode_head,
     read_version,
 };
 use crate::intake::{gone, message};
 use crate::open::parse_id;
 use crate::tables::{
-    Rows as _, STATES, Snapshot, engine, id_number, id_prefix, number, pair, queue_prefix,
-    two_numbers,
+    Keys, STATES, Snapshot, engine, id_number, id_prefix, number, pair, queue_prefix, two_numbers,
+    unless_damaged,
 };
 use crate::{
     ChangeView, ItemFilter, ItemPage, ItemState, ItemView, MessageView, PendingMessage,
@@ -28,13 +28,11 @@ use crate::{
 impl Shared {
     pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.signals.check()?;
-        Snapshot::open(&self.db.begin_read().map_err(engine)?)
+        Snapshot::open(&self.db.begin_read().map_err(engine)?, &self.seals)
     }
 
     pub(crate) fn cursor(&self, feed: &FeedId) -> Result<Option<Vec<u8>>, StoreError> {
-        let tables = self.snapshot()?;
-        let row = tables.cursor.get(feed.as_str().as_bytes()).map_err(engine)?;
-        Ok(row.map(|guard| guard.value().to_vec()))
+        self.snapshot()?.cursor.bytes(feed.as_str().as_bytes())
     }
 
     pub(crate) fn pending(
@@ -42,16 +40,33 @@ impl Shared {
         limit: usize,
         busy: &BTreeSet<u64>,
     ) -> Result<Vec<PendingMessage>, StoreError> {
+        loop {
+            let known = self.damaged().len();
+            let found = self.readable(limit, busy)?;
+            // What was found damaged took the place of others, and is left out the next time.
+            if self.damaged().len() == known {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// As [`Shared::pending`], fewer if some of those looked at are damaged.
+    fn readable(
+        &self,
+        limit: usize,
+        busy: &BTreeSet<u64>,
+    ) -> Result<Vec<PendingMessage>, StoreError> {
         let tables = self.snapshot()?;
+        let damaged = self.damaged().clone();
         let mut feeds: Vec<std::vec::IntoIter<u64>> = Vec::new();
         let mut from = Vec::new();
         // One seek per feed that has something, however much the others have.
         while let Some(feed) = next_feed(&tables, &from)? {
             let mut ids = Vec::new();
             if limit > 0 {
-                tables.pending.scan_prefix(&feed, |rest, _| {
+                tables.pending.scan_prefix(&feed, |rest| {
                     let id = number(rest)?;
-                    if !busy.contains(&id) {
+                    if !busy.contains(&id) && !damaged.contains(&id) {
                         ids.push(id);
                     }
                     Ok(ids.len() < limit)
@@ -72,32 +87,47 @@ impl Shared {
             taken.extend(round);
         }
         taken.truncate(limit);
-        taken
-            .into_iter()
-            .map(|id| {
-                let head = message(&tables.message, id)?;
-                let progress = progress(&tables, &head.feed, id)?;
-                Ok(pending_message(id, head, &progress))
-            })
-            .collect()
+        let read = |id| {
+            let head = message(&tables.message, id)?;
+            let progress = progress(&tables, &head.feed, id)?;
+            Ok(pending_message(id, head, &progress))
+        };
+        let mut found = Vec::with_capacity(taken.len());
+        for id in taken {
+            match unless_damaged(read(id))? {
+                Some(message) => found.push(message),
+                None => drop(self.damaged().insert(id)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn payload(&self, id: u64) -> Result<Box<dyn ReadSeek>, StoreError> {
         let tables = self.snapshot()?;
-        let guard = tables.message.get(id.to_be_bytes().as_slice()).map_err(engine)?;
-        let guard = guard.ok_or(StoreError::NotFound)?;
-        let (head, payload): (MessageRow, &[u8]) = decode_head(guard.value())?;
+        let mut value = tables.message.bytes(&id.to_be_bytes())?.ok_or(StoreError::NotFound)?;
+        let (head, payload): (MessageRow, &[u8]) = decode_head(&value)?;
         if head.inline {
-            return Ok(Box::new(Cursor::new(payload.to_vec())));
+            let begin = value.len() - payload.len();
+            value.drain(..begin);
+            return Ok(Box::new(Cursor::new(value)));
         }
-        let file = File::open(self.layout.blob(&hex(&head.digest)));
-        Ok(Box::new(file.map_err(|error| StoreError::Io(io_words(&error).into_owned()))?))
+        Ok(Box::new(self.blob(&head.digest)?))
+    }
+
+    /// The sealed file of a message with this SM3.
+    pub(crate) fn blob(&self, sm3: &[u8; 32]) -> Result<Blob, StoreError> {
+        let name = self.message_name(sm3);
+        Blob::open(self.layout.blob(&name), name, Arc::clone(&self.seals))
     }
 
     pub(crate) fn next_due(&self, target: &TargetId) -> Result<Option<Timestamp>, StoreError> {
         let tables = self.snapshot()?;
         let mut due = None;
-        tables.waiting.scan_prefix(&id_prefix(target.as_str()), |rest, _| {
+        tables.waiting.scan_prefix(&id_prefix(target.as_str()), |rest| {
             due = Some(Timestamp(two_numbers(rest)?.0));
             Ok(false)
         })?;
@@ -134,9 +164,12 @@ impl Shared {
             }
             stream.advance()?;
             last = Some((deadline, id));
-            let item: ItemRow = tables.item.read(&id.to_be_bytes())?.ok_or_else(gone)?;
+            let Some(item) = unless_damaged(tables.item.read::<ItemRow>(&id.to_be_bytes()))? else {
+                continue;
+            };
+            let item = item.ok_or_else(gone)?;
             if filter.agency.as_ref().is_none_or(|only| *only == item.agency) {
-                views.push(view(&tables, id, item)?);
+                views.extend(unless_damaged(view(&tables, id, item))?);
             }
         }
         let more = streams.iter().any(|stream| stream.next.is_some());
@@ -158,24 +191,25 @@ impl Shared {
     ) -> Result<Vec<MessageView>, StoreError> {
         let tables = self.snapshot()?;
         let before = before.unwrap_or(u64::MAX);
-        let (table, from, to) = match feed {
+        let keys = match feed {
             Some(feed) => {
-                (&tables.progress, id_number(feed.as_str(), 0), id_number(feed.as_str(), before))
+                let from = id_number(feed.as_str(), 0);
+                tables
+                    .progress
+                    .keys(from.as_slice()..id_number(feed.as_str(), before).as_slice())?
             }
-            None => (&tables.message, Vec::new(), before.to_be_bytes().to_vec()),
+            None => tables.message.keys(..before.to_be_bytes().as_slice())?,
         };
         let mut views = Vec::new();
-        let range = table.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(engine)?;
-        for row in range.rev() {
+        for key in keys.rev() {
             if views.len() >= limit {
                 break;
             }
-            let (key, _) = row.map_err(engine)?;
-            let key = key.value();
+            let key = key?;
             let id = number(key.get(key.len().saturating_sub(8)..).unwrap_or_default())?;
-            let head = message(&tables.message, id)?;
+            let Some(head) = unless_damaged(message(&tables.message, id))? else { continue };
             if name.is_none_or(|name| head.name.as_deref() == Some(name)) {
-                views.push(message_view(&tables, id, head)?);
+                views.extend(unless_damaged(message_view(&tables, id, head))?);
             }
         }
         Ok(views)
@@ -198,10 +232,9 @@ impl Shared {
         // The block that holds `from` is the last to begin at or before it.
         let upto = pair(id, from);
         let mut begin = pair(id, 0);
-        let mut range =
-            tables.verdict.range::<&[u8]>(begin.as_slice()..=upto.as_slice()).map_err(engine)?;
-        if let Some(row) = range.next_back() {
-            begin = row.map_err(engine)?.0.value().try_into().map_err(|_| gone())?;
+        let mut blocks = tables.verdict.keys(begin.as_slice()..=upto.as_slice())?;
+        if let Some(key) = blocks.next_back() {
+            begin = key?.try_into().map_err(|_| gone())?;
         }
         let mut views = Vec::new();
         if limit == 0 {
@@ -212,7 +245,7 @@ impl Shared {
             if message != id {
                 return Ok(false);
             }
-            let rows: Vec<VerdictRow> = decode(value)?;
+            let rows: Vec<VerdictRow> = value.decode()?;
             for (row, index) in rows.into_iter().zip(first..) {
                 if index >= from && views.len() < limit {
                     views.push(verdict_view(&tables, row)?);
@@ -229,7 +262,7 @@ impl Shared {
         let mut status =
             StatusView { records: meta.records, seq: meta.seq, ..StatusView::default() };
         tables.feed.scan(b"", |name, value| {
-            status.feeds.insert(parse_id(name, FeedId::new)?, decode(value)?);
+            status.feeds.insert(parse_id(name, FeedId::new)?, value.decode()?);
             Ok(true)
         })?;
         for (target, mut states) in targets(&tables)? {
@@ -239,7 +272,7 @@ impl Shared {
                 if matches!(state, ItemState::Done | ItemState::Dropped) {
                     continue;
                 }
-                tables.queue.scan_prefix(&queue_prefix(state, &target), |rest, _| {
+                tables.queue.scan_prefix(&queue_prefix(state, &target), |rest| {
                     let (deadline, _) = two_numbers(rest)?;
                     earliest = Some(earliest.map_or(deadline, |known| known.min(deadline)));
                     Ok(false)
@@ -256,8 +289,8 @@ impl Shared {
         let record: RecordRow = tables.record.read(key)?.ok_or(StoreError::NotFound)?;
         let number = record.version();
         let seq = record.seq(number).ok_or_else(gone)?;
-        let value = tables.version.get(seq.to_be_bytes().as_slice()).map_err(engine)?;
-        let (_, version) = read_version(value.ok_or_else(gone)?.value())?;
+        let value = tables.version.bytes(&seq.to_be_bytes())?;
+        let (_, version) = read_version(&value.ok_or_else(gone)?)?;
         Ok(RecordView {
             digest: hex(key),
             dataset: record.dataset,
@@ -279,13 +312,11 @@ impl Shared {
         let mut changes = Vec::new();
         let Some(from) = after.checked_add(1).filter(|_| limit > 0) else { return Ok(changes) };
         tables.version.scan(&from.to_be_bytes(), |key, value| {
-            let (version, row) = read_version(value)?;
-            changes.push(ChangeView {
-                seq: number(key)?,
-                record: hex(&row.record),
-                version,
-                operation: row.operation,
-            });
+            let seq = number(key)?;
+            if let Some(value) = unless_damaged(value.open())? {
+                let (version, VersionRow { record, operation, .. }) = read_version(&value)?;
+                changes.push(ChangeView { seq, record: hex(&record), version, operation });
+            }
             Ok(changes.len() < limit)
         })?;
         Ok(changes)
@@ -312,7 +343,7 @@ pub(crate) fn targets(
 ) -> Result<BTreeMap<TargetId, BTreeMap<ItemState, u64>>, StoreError> {
     let mut targets = BTreeMap::new();
     tables.target.scan(b"", |name, value| {
-        targets.insert(parse_id(name, TargetId::new)?, decode(value)?);
+        targets.insert(parse_id(name, TargetId::new)?, value.decode()?);
         Ok(true)
     })?;
     Ok(targets)
@@ -320,7 +351,7 @@ pub(crate) fn targets(
 
 /// Items of one state and target in (deadline, id) order, one ahead.
 struct Ordered {
-    range: redb::Range<'static, &'static [u8], &'static [u8]>,
+    keys: Keys,
     prefix: Vec<u8>,
     next: Option<(u64, u64)>,
 }
@@ -335,19 +366,16 @@ impl Ordered {
         if let Some((deadline, id)) = after {
             from.extend_from_slice(&pair(deadline, id.saturating_add(1)));
         }
-        let range = tables.queue.range::<&[u8]>(from.as_slice()..).map_err(engine)?;
-        let mut stream = Self { range, prefix, next: None };
+        let keys = tables.queue.keys(from.as_slice()..)?;
+        let mut stream = Self { keys, prefix, next: None };
         stream.advance()?;
         Ok(stream)
     }
 
     fn advance(&mut self) -> Result<(), StoreError> {
-        self.next = match self.range.next() {
+        self.next = match self.keys.next() {
             None => None,
-            Some(row) => {
-                let (key, _) = row.map_err(engine)?;
-                key.value().strip_prefix(self.prefix.as_slice()).map(two_numbers).transpose()?
-            }
+            Some(key) => key?.strip_prefix(self.prefix.as_slice()).map(two_numbers).transpose()?,
         };
         Ok(())
     }
@@ -392,11 +420,16 @@ fn verdict_view(tables: &Snapshot, row: VerdictRow) -> Result<RowVerdictView, St
     let mut findings = row.findings;
     let mut delivery = Vec::new();
     let mut met = None;
-    if let Some((digest, version)) = row.record {
-        let record: RecordRow = tables.record.read(&digest)?.ok_or_else(gone)?;
+    if let Some((digest, version)) = row.record
+        && let Some(record) = unless_damaged(tables.record.read::<RecordRow>(&digest))?
+    {
+        let record = record.ok_or_else(gone)?;
         met = record.met();
         for (target, id) in record.items {
-            let item: ItemRow = tables.item.read(&id.to_be_bytes())?.ok_or_else(gone)?;
+            let Some(item) = unless_damaged(tables.item.read::<ItemRow>(&id.to_be_bytes()))? else {
+                continue;
+            };
+            let item = item.ok_or_else(gone)?;
             if let Some(state) = item.state_of(version) {
                 delivery.push((target, state));
             }

@@ -1,139 +1,294 @@
 //! Tables and keys. Integers in keys are big-endian, identifiers end in a zero byte, so that the
 //! order of bytes is the order meant.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
+    ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use xinqiao_core::fault::io_words;
 use xinqiao_core::model::{TargetId, Timestamp};
 
-use crate::encode::{decode, encode};
+use crate::encode::{decode, encode_after};
+use crate::seal::{NONCE, Seals};
 use crate::{ItemState, StoreError};
 
+type Bytes = &'static [u8];
+
+/// Room for an encoded value: most rows fit.
+const USUAL: usize = 480;
+
 macro_rules! tables {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident),* $(,)?) => {
         /// Every table, open for writing.
         pub(crate) struct Tables<'t> {
-            $($(#[$doc])* pub(crate) $name: Table<'t, &'static [u8], &'static [u8]>,)*
+            $($(#[$doc])* pub(crate) $name: Keyspace<Table<'t, Bytes, Bytes>>,)*
         }
 
         impl<'t> Tables<'t> {
-            pub(crate) fn open(write: &'t WriteTransaction) -> Result<Self, StoreError> {
+            pub(crate) fn open(
+                write: &'t WriteTransaction,
+                seals: &Arc<Seals>,
+            ) -> Result<Self, StoreError> {
                 Ok(Self {
-                    $($name: write
-                        .open_table(TableDefinition::new(stringify!($name)))
-                        .map_err(engine)?,)*
+                    $($name: Keyspace {
+                        rows: write
+                            .open_table(TableDefinition::new(stringify!($name)))
+                            .map_err(engine)?,
+                        name: stringify!($name),
+                        seals: $kind(seals),
+                    },)*
                 })
             }
         }
 
         /// Every table, as of one commit.
         pub(crate) struct Snapshot {
-            $($(#[$doc])* pub(crate) $name: ReadOnlyTable<&'static [u8], &'static [u8]>,)*
+            $($(#[$doc])* pub(crate) $name: Keyspace<ReadOnlyTable<Bytes, Bytes>>,)*
         }
 
         impl Snapshot {
-            pub(crate) fn open(read: &ReadTransaction) -> Result<Self, StoreError> {
+            pub(crate) fn open(
+                read: &ReadTransaction,
+                seals: &Arc<Seals>,
+            ) -> Result<Self, StoreError> {
                 Ok(Self {
-                    $($name: read
-                        .open_table(TableDefinition::new(stringify!($name)))
-                        .map_err(engine)?,)*
+                    $($name: Keyspace {
+                        rows: read
+                            .open_table(TableDefinition::new(stringify!($name)))
+                            .map_err(engine)?,
+                        name: stringify!($name),
+                        seals: $kind(seals),
+                    },)*
                 })
             }
         }
     };
 }
 
+// No key of any table, and no value of a plain one, may hold content.
 tables! {
-    /// name → format version, key check, positions
-    meta,
+    /// name → format version, identity key (wrapped), positions
+    meta: plain,
+    /// segment → data key (wrapped)
+    segment: plain,
     /// message → MessageRow and payload
-    message,
+    message: sealed,
     /// feed, message → ProgressRow
-    progress,
+    progress: sealed,
     /// feed, message → nothing; exactly the unfinished
-    pending,
-    /// feed, SM3 → message
-    content,
+    pending: plain,
+    /// feed, keyed digest of the bytes → message
+    content: plain,
     /// feed → the source's cursor, as given
-    cursor,
+    cursor: sealed,
     /// record → RecordRow
-    record,
+    record: sealed,
     /// seq → version number and VersionRow: the versions are the change feed
-    version,
+    version: sealed,
     /// item → ItemRow
-    item,
+    item: sealed,
     /// state, target, deadline, item → nothing
-    queue,
+    queue: plain,
     /// target, due, item → nothing; exactly the waiting
-    waiting,
+    waiting: plain,
     /// message, first row → [VerdictRow]
-    verdict,
+    verdict: sealed,
     /// feed → FeedCounters
-    feed,
+    feed: plain,
     /// target → counts by state
-    target,
+    target: plain,
 }
 
-/// A readable table of bytes.
-pub(crate) trait Rows: ReadableTable<&'static [u8], &'static [u8]> {
+fn plain(_: &Arc<Seals>) -> Option<Arc<Seals>> {
+    None
+}
+
+fn sealed(seals: &Arc<Seals>) -> Option<Arc<Seals>> {
+    Some(Arc::clone(seals))
+}
+
+/// A table of bytes. Here, and nowhere else, values are sealed and opened.
+pub(crate) struct Keyspace<T> {
+    rows: T,
+    name: &'static str,
+    /// `None`: its values stand in the clear.
+    seals: Option<Arc<Seals>>,
+}
+
+/// A value as it was found, not yet opened.
+pub(crate) struct Value<'a> {
+    bytes: &'a [u8],
+    key: &'a [u8],
+    seals: Option<(&'a Seals, &'static str)>,
+}
+
+impl<'a> Value<'a> {
+    /// What it holds.
+    pub(crate) fn open(&self) -> Result<Cow<'a, [u8]>, StoreError> {
+        match self.seals {
+            None => Ok(Cow::Borrowed(self.bytes)),
+            Some((seals, table)) => seals.open(table, self.key, self.bytes).map(Cow::Owned),
+        }
+    }
+
+    /// What it holds, decoded.
+    pub(crate) fn decode<V: DeserializeOwned>(&self) -> Result<V, StoreError> {
+        decode(&self.open()?)
+    }
+}
+
+impl<T: ReadableTable<Bytes, Bytes>> Keyspace<T> {
     /// Reads one value.
-    fn read<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        self.get(key).map_err(engine)?.map(|guard| decode(guard.value())).transpose()
+    pub(crate) fn read<V: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<V>, StoreError> {
+        let found = self.rows.get(key).map_err(engine)?;
+        found.map(|guard| self.value(key, guard.value()).decode()).transpose()
+    }
+
+    /// Reads one value as bytes.
+    pub(crate) fn bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.rows.get(key).map_err(engine)?;
+        found.map(|guard| Ok(self.value(key, guard.value()).open()?.into_owned())).transpose()
+    }
+
+    /// Whether there is a row.
+    pub(crate) fn has(&self, key: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.rows.get(key).map_err(engine)?.is_some())
     }
 
     /// Visits the rows from `from` (inclusive) in order until `visit` answers `false`.
-    fn scan(
+    pub(crate) fn scan(
         &self,
         from: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+        mut visit: impl FnMut(&[u8], Value<'_>) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
-        for row in self.range::<&[u8]>(from..).map_err(engine)? {
+        for row in self.rows.range::<&[u8]>(from..).map_err(engine)? {
             let (key, value) = row.map_err(engine)?;
-            if !visit(key.value(), value.value())? {
+            let key = key.value();
+            if !visit(key, self.value(key, value.value()))? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Visits the rows whose key begins with `prefix`; `visit` gets the rest of the key.
-    fn scan_prefix(
+    /// Visits the keys that begin with `prefix`; `visit` gets the rest of each.
+    pub(crate) fn scan_prefix(
         &self,
         prefix: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+        mut visit: impl FnMut(&[u8]) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
-        self.scan(prefix, |key, value| match key.strip_prefix(prefix) {
-            Some(rest) => visit(rest, value),
+        self.scan(prefix, |key, _| match key.strip_prefix(prefix) {
+            Some(rest) => visit(rest),
             None => Ok(false),
         })
     }
+
+    fn value<'a>(&'a self, key: &'a [u8], bytes: &'a [u8]) -> Value<'a> {
+        Value { bytes, key, seals: self.seals.as_deref().map(|seals| (seals, self.name)) }
+    }
 }
 
-impl<T: ReadableTable<&'static [u8], &'static [u8]>> Rows for T {}
+impl<T: ReadableTableMetadata> Keyspace<T> {
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> Result<u64, StoreError> {
+        self.rows.len().map_err(engine)
+    }
+}
 
-/// Writing one value.
-pub(crate) trait Writes {
+impl Keyspace<ReadOnlyTable<Bytes, Bytes>> {
+    /// The keys of a range, from either end.
+    pub(crate) fn keys<'k>(
+        &self,
+        range: impl std::ops::RangeBounds<&'k [u8]> + 'k,
+    ) -> Result<Keys, StoreError> {
+        self.rows.range::<&[u8]>(range).map(Keys).map_err(engine)
+    }
+}
+
+/// Keys of a table, from either end.
+pub(crate) struct Keys(redb::Range<'static, Bytes, Bytes>);
+
+impl Iterator for Keys {
+    type Item = Result<Vec<u8>, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|row| Ok(row.map_err(engine)?.0.value().to_vec()))
+    }
+}
+
+impl DoubleEndedIterator for Keys {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back().map(|row| Ok(row.map_err(engine)?.0.value().to_vec()))
+    }
+}
+
+impl Keyspace<Table<'_, Bytes, Bytes>> {
     /// Puts an encoded value.
-    fn put<T: Serialize>(&mut self, key: &[u8], value: &T) -> Result<(), StoreError>;
-    /// Puts bytes as they are.
-    fn put_raw(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+    pub(crate) fn put<V: Serialize>(&mut self, key: &[u8], value: &V) -> Result<(), StoreError> {
+        let encoded = encode_after(self.room(USUAL), value)?;
+        self.insert(key, encoded)
+    }
+
+    /// Puts bytes as they are, one part after the other.
+    pub(crate) fn put_raw(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<(), StoreError> {
+        let mut value = self.room(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| value.extend_from_slice(part));
+        self.insert(key, value)
+    }
+
     /// Deletes.
-    fn delete(&mut self, key: &[u8]) -> Result<(), StoreError>;
+    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        self.rows.remove(key).map_err(engine).map(drop)
+    }
+
+    /// The beginning of a value of about this length: where its nonce goes, if it gets one.
+    fn room(&self, length: usize) -> Vec<u8> {
+        let mut room = Vec::with_capacity(length + 2 * NONCE + 16);
+        if self.seals.is_some() {
+            room.resize(NONCE, 0);
+        }
+        room
+    }
+
+    fn insert(&mut self, key: &[u8], mut value: Vec<u8>) -> Result<(), StoreError> {
+        if let Some(seals) = &self.seals {
+            value = seals.current()?.seal(self.name, key, value)?;
+        }
+        self.rows.insert(key, value.as_slice()).map_err(engine).map(drop)
+    }
 }
 
-impl Writes for Table<'_, &'static [u8], &'static [u8]> {
-    fn put<T: Serialize>(&mut self, key: &[u8], value: &T) -> Result<(), StoreError> {
-        self.put_raw(key, &encode(value)?)
+#[cfg(test)]
+impl<T: ReadableTable<Bytes, Bytes>> Keyspace<T> {
+    /// Rows as they lie on the disk.
+    pub(crate) fn raw(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let owned = |row: Result<_, redb::StorageError>| {
+            let (key, value): (redb::AccessGuard<'_, Bytes>, redb::AccessGuard<'_, Bytes>) =
+                row.unwrap();
+            (key.value().to_vec(), value.value().to_vec())
+        };
+        self.rows.range::<&[u8]>(..).unwrap().map(owned).collect()
     }
+}
 
-    fn put_raw(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.insert(key, value).map_err(engine).map(drop)
+#[cfg(test)]
+impl Keyspace<Table<'_, Bytes, Bytes>> {
+    /// Puts a row as it is to lie on the disk.
+    pub(crate) fn put_sealed(&mut self, key: &[u8], sealed: &[u8]) {
+        self.rows.insert(key, sealed).unwrap();
     }
+}
 
-    fn delete(&mut self, key: &[u8]) -> Result<(), StoreError> {
-        self.remove(key).map_err(engine).map(drop)
+/// What is damaged is passed over, so that it stops nothing else: it was logged when it did not
+/// open, and `fsck` tells it.
+pub(crate) fn unless_damaged<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Damaged(_)) => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -161,7 +316,7 @@ pub(crate) fn id_number(id: &str, number: u64) -> Vec<u8> {
     key
 }
 
-/// Feed and digest.
+/// Feed and the keyed digest of the bytes.
 pub(crate) fn content_key(feed: &str, digest: &[u8; 32]) -> Vec<u8> {
     let mut key = id_prefix(feed);
     key.extend_from_slice(digest);

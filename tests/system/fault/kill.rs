@@ -144,7 +144,8 @@ async fn settle(world: &World) {
 }
 
 fn open(world: &World) -> Store {
-    Store::open(&world.data(), StoreOptions::default(), Arc::new(SystemClock)).unwrap()
+    let key = xinqiao::keys::storage_key(&world.config().unwrap().keys).unwrap();
+    Store::open(&world.data(), StoreOptions::default(), Arc::new(SystemClock), key).unwrap()
 }
 
 fn free_address() -> SocketAddr {

@@ -106,9 +106,9 @@ async fn a_receipt_names_a_message_that_is_durably_held() {
     running.stop.send_replace(true);
     running.served.await.unwrap().unwrap();
     // The store is opened anew, as after a restart.
-    let Bench { dir, store, clock, .. } = running.bench;
+    let Bench { dir, key, store, clock, .. } = running.bench;
     drop(store);
-    let store = Store::open(&dir.path().join("store"), Default::default(), clock).unwrap();
+    let store = Store::open(&dir.path().join("store"), Default::default(), clock, key).unwrap();
     let held = store.message(receipt.message).unwrap();
     assert_eq!((held.digest, held.bytes), (receipt.digest, 8));
     let mut bytes = String::new();

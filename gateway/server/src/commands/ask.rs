@@ -13,6 +13,7 @@ use super::{CommandError, Global};
 use crate::clock::SystemClock;
 use crate::compose::{CONTROL_SOCKET, feed_infos};
 use crate::config;
+use crate::keys::storage_key;
 
 /// A client and what runs it.
 pub(super) struct Asking {
@@ -49,7 +50,10 @@ impl Asking {
 /// Opens the store; refused while a gateway has it.
 pub(super) fn open_store(global: &Global) -> Result<Store, CommandError> {
     let folder = data_folder(global)?;
-    Store::open(&folder, StoreOptions::default(), Arc::new(SystemClock)).map_err(|error| {
+    let keys = config::keys(&global.config)
+        .map_err(|error| CommandError::invalid("config.invalid", error.to_string()))?;
+    let key = storage_key(&keys)?;
+    Store::open(&folder, StoreOptions::default(), Arc::new(SystemClock), key).map_err(|error| {
         let message = match error {
             OpenError::Locked => {
                 "存储正由另一个进程使用(网关正在运行、启动或停止),请待其结束后再试".to_owned()

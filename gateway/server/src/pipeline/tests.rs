@@ -11,7 +11,8 @@ use xinqiao_core::catalogue::Sensitivity;
 use xinqiao_core::ident::CitizenId;
 use xinqiao_core::model::{AgencyId, FeedId, MappingId, Timestamp};
 use xinqiao_core::spi::{Arrival, Clock, Inbox as _};
-use xinqiao_store::{MessageEnd, Store, StoreOptions};
+use xinqiao_crypto::sm2::PrivateKey;
+use xinqiao_store::{MessageEnd, StorageKey, Store, StoreOptions};
 
 use super::*;
 
@@ -191,7 +192,8 @@ fn names_of_files_are_stored_without_personal_numbers() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
-    let store = Store::open(&folder.path().join("store"), options, Arc::new(Fixed)).unwrap();
+    let key = StorageKey::held(PrivateKey::generate().unwrap());
+    let store = Store::open(&folder.path().join("store"), options, Arc::new(Fixed), key).unwrap();
     let inbox = FeedInbox {
         feed: FeedId::new("feed").unwrap(),
         agency: AgencyId::new("agency").unwrap(),

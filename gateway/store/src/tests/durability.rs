@@ -1,4 +1,4 @@
-//! Failing commits, lost keys, second processes, and damage that fsck must see.
+//! Failing commits, second processes, and damage that fsck must see.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -44,10 +44,11 @@ fn after_a_failed_commit_everything_fails_until_reopened() {
     let broken = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&broken);
     let clock = Arc::clone(&bench.clock) as Arc<dyn Clock>;
-    let store = open::open(bench.dir.path(), &options(), clock, |builder, path| {
-        let file = std::fs::File::options().read(true).write(true).open(path)?;
-        builder.create_with_backend(Failing(FileBackend::new(file)?, switch))
-    });
+    let store =
+        open::open(bench.dir.path(), &options(), clock, bench.key.clone(), |builder, path| {
+            let file = std::fs::File::options().read(true).write(true).open(path)?;
+            builder.create_with_backend(Failing(FileBackend::new(file)?, switch))
+        });
     bench.store = Some(store.unwrap());
     broken.store(true, Ordering::SeqCst);
     let (a, b) = bench.run(async {
@@ -73,36 +74,15 @@ fn after_a_failed_commit_everything_fails_until_reopened() {
 #[test]
 fn a_second_opening_is_refused() {
     let bench = Bench::new();
-    let clock = Arc::clone(&bench.clock) as Arc<dyn Clock>;
-    let second = Store::open(bench.dir.path(), options(), clock);
+    let second = bench.open(bench.key.clone());
     assert!(matches!(second, Err(OpenError::Locked)));
-}
-
-#[test]
-fn a_lost_or_foreign_key_refuses_to_open() {
-    let mut bench = Bench::new();
-    bench.put("1", upsert("1", "a"));
-    bench.store = None;
-    let path = bench.dir.path().join("identity.key");
-    let secret = std::fs::read(&path).unwrap();
-    let open = || {
-        let clock = Arc::clone(&bench.clock) as Arc<dyn Clock>;
-        Store::open(bench.dir.path(), options(), clock).map(drop)
-    };
-    std::fs::remove_file(&path).unwrap();
-    assert!(open().unwrap_err().to_string().contains("identity.key缺失"));
-    std::fs::write(&path, [9; 32]).unwrap();
-    assert!(open().unwrap_err().to_string().contains("identity.key与数据库不符"));
-    std::fs::write(&path, secret).unwrap();
-    open().unwrap();
 }
 
 #[test]
 fn fsck_sees_a_missing_blob_and_a_wrong_counter() {
     let bench = Bench::new();
     let receipt = bench.receive("f-1", &[3; 100_000]);
-    let blob = bench.store().shared.layout.blob(&receipt.digest);
-    std::fs::remove_file(blob).unwrap();
+    std::fs::remove_file(bench.blob(receipt.message)).unwrap();
     bench
         .run(bench.store().shared.committer().unwrap().commit(0, |tx| {
             tx.feed(&feed("f-1")).accepted += 1;

@@ -2,6 +2,7 @@
 
 mod durability;
 mod model;
+mod rest;
 mod semantics;
 
 use std::io::Read as _;
@@ -15,6 +16,7 @@ use xinqiao_core::model::{
     AgencyId, DatasetId, FeedId, Operation, RecordKey, Subject, TargetId, Timestamp,
 };
 use xinqiao_core::spi::{Arrival, Clock, Receipt};
+use xinqiao_crypto::sm2::PrivateKey;
 
 use crate::*;
 
@@ -47,6 +49,7 @@ fn options() -> StoreOptions {
 struct Bench {
     dir: tempfile::TempDir,
     clock: Arc<Hand>,
+    key: StorageKey,
     store: Option<Store>,
     runtime: tokio::runtime::Runtime,
 }
@@ -56,15 +59,20 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(Hand(AtomicU64::new(NOON)));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut bench = Self { dir, clock, store: None, runtime };
+        let key = StorageKey::held(PrivateKey::generate().unwrap());
+        let mut bench = Self { dir, clock, key, store: None, runtime };
         bench.reopen();
         bench
     }
 
     fn reopen(&mut self) {
         self.store = None;
+        self.store = Some(self.open(self.key.clone()).unwrap());
+    }
+
+    fn open(&self, key: StorageKey) -> Result<Store, OpenError> {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        self.store = Some(Store::open(self.dir.path(), options(), clock).unwrap());
+        Store::open(self.dir.path(), options(), clock, key)
     }
 
     fn store(&self) -> &Store {
@@ -107,6 +115,13 @@ impl Bench {
         let mut bytes = Vec::new();
         self.store().payload(message).unwrap().read_to_end(&mut bytes).unwrap();
         bytes
+    }
+
+    /// Where a long payload lies.
+    fn blob(&self, message: u64) -> std::path::PathBuf {
+        let shared = &self.store().shared;
+        let head = intake::message(&shared.snapshot().unwrap().message, message).unwrap();
+        shared.layout.blob(&shared.message_name(&head.digest))
     }
 
     #[track_caller]

@@ -58,8 +58,7 @@ fn large_bodies_are_files_and_read_back() {
     assert_eq!(bench.bytes(receipt.message), body);
     assert_eq!(bench.bytes(small), edge);
     assert_eq!(std::fs::read_dir(bench.dir.path().join("spool")).unwrap().count(), 0);
-    let blob = bench.store().shared.layout.blob(&receipt.digest);
-    assert!(blob.is_file());
+    assert!(bench.blob(receipt.message).is_file());
     bench.sound();
 }
 
@@ -74,11 +73,11 @@ fn too_large_bodies_and_full_disks_leave_nothing() {
     assert_eq!(std::fs::read_dir(bench.dir.path().join("spool")).unwrap().count(), 0);
     let (_, outcome) = bench.put("m", upsert("1", "a"));
     assert_eq!(outcome, RowOutcome::New { seq: 1 });
-    let Bench { dir, clock, store, runtime } = bench;
+    let Bench { dir, clock, key, store, runtime } = bench;
     drop(store);
     let full = StoreOptions { reserve_bytes: u64::MAX, ..options() };
-    let store = Store::open(dir.path(), full, clock).unwrap();
-    let bench = Bench { dir, clock: Arc::default(), store: Some(store), runtime };
+    let store = Store::open(dir.path(), full, clock, key.clone()).unwrap();
+    let bench = Bench { dir, clock: Arc::default(), key, store: Some(store), runtime };
     let got = bench.run(bench.store().receive(&feed("f-1"), &agency(), arrival(b"x"), 10));
     assert!(matches!(got, Err(StoreError::DiskFull)));
     assert!(bench.settle(bench.lease()[0].token, SettledAs::Accepted));

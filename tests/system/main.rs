@@ -18,6 +18,7 @@ mod keys;
 mod samples;
 #[cfg(test)]
 mod sealed;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod watch;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use xinqiao_core::model::{AgencyId, FeedId, TargetId, Timestamp};
 use xinqiao_core::spi::Clock;
-use xinqiao_store::{FeedCounters, ItemView, QueueAct, StatusView, Store};
+use xinqiao_store::{FeedCounters, ItemView, QueueAct, StatusView, StorageKey, Store};
 
 use crate::{FeedProgress, Feeds, Progress};
 
@@ -30,6 +30,9 @@ pub struct ControlState {
     pub feeds: Feeds,
     /// What their sources last did.
     pub progress: Arc<Progress>,
+    /// Reads the storage key from where it is kept, newest generation included, or says why it
+    /// cannot (Chinese).
+    pub storage_key: Arc<dyn Fn() -> Result<StorageKey, String> + Send + Sync>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }

@@ -18,7 +18,7 @@ use xinqiao_store::{OpenError, Store, StoreError, StoreOptions};
 
 use crate::config::{Config, FeedConfig, FeedSource};
 use crate::domain::Domain;
-use crate::keys::{EnvelopeSealer, Keys, KeysError};
+use crate::keys::{EnvelopeSealer, Keys, KeysError, reopening};
 use crate::pipeline::{Destination, FeedInbox};
 use crate::shutdown::Stopper;
 use crate::workers::{Processing, keep_source, send};
@@ -145,6 +145,7 @@ impl Gateway {
             store: store.clone(),
             feeds,
             progress: Arc::clone(&progress),
+            storage_key: reopening(config.keys.clone()),
             clock: Arc::clone(&clock),
         };
         let socket = config.data.join(CONTROL_SOCKET);

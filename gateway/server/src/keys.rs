@@ -157,6 +157,11 @@ pub fn storage_key(config: &KeysConfig) -> Result<StorageKey, KeysError> {
     Ok(StorageKey::new(Arc::new(keys), config.storage.as_str()))
 }
 
+/// Opens the storage key anew whenever it is called, with the generations made meanwhile.
+pub fn reopening(config: KeysConfig) -> Arc<dyn Fn() -> Result<StorageKey, String> + Send + Sync> {
+    Arc::new(move || storage_key(&config).map_err(|error| error.to_string()))
+}
+
 /// Days a self-signed certificate holds.
 const SELF_SIGNED_DAYS: u32 = 3 * 365;
 

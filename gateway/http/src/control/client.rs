@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tower::ServiceExt as _;
 use xinqiao_core::fault::io_words;
 use xinqiao_core::model::FeedId;
-use xinqiao_store::{ItemFilter, ItemView, MessageView, RowVerdictView};
+use xinqiao_store::{ItemFilter, ItemView, MessageView, Rewrapped, RowVerdictView};
 
 use super::ask::{AskMessages, AskQueue, AskVerdicts};
 use super::{ActRequest, ActResult, ControlState, FeedReport, QueuePage, StatusReport, router};
@@ -137,6 +137,12 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(Body::from(body));
         self.send(request.map_err(io)?).await
+    }
+
+    /// Puts the newest generation of the storage key in use.
+    pub async fn rewrap(&self) -> Result<Rewrapped, ClientError> {
+        let request = Request::post("/control/v1/keys/rewrap").header(HOST, "localhost");
+        self.send(request.body(Body::empty()).map_err(io)?).await
     }
 
     async fn get<T: DeserializeOwned>(

@@ -1,6 +1,8 @@
 //! The routes. Whoever reaches them may do everything: they are served on a socket only its owner
 //! can open.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +12,7 @@ use futures_util::stream;
 use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{AgencyId, FeedId};
 use xinqiao_core::spi::Arrival;
-use xinqiao_store::{ItemFilter, ItemView, MessageView, RowVerdictView, StoreError};
+use xinqiao_store::{ItemFilter, ItemView, MessageView, Rewrapped, RowVerdictView, StoreError};
 
 use super::ask::{AskMessages, AskQueue, AskVerdicts, limit};
 use super::{ActRequest, ActResult, ControlState, FeedReport, QueuePage, Readiness, StatusReport};
@@ -31,6 +33,7 @@ pub fn router(state: ControlState) -> Router {
         .route("/control/v1/queue", get(queue))
         .route("/control/v1/queue/{id}", get(item))
         .route("/control/v1/queue/act", post(act))
+        .route("/control/v1/keys/rewrap", post(rewrap))
         .route("/livez", get(async || StatusCode::OK))
         .route("/readyz", get(readyz))
         .fallback(async || Problem::no_route())
@@ -134,6 +137,20 @@ async fn act(
         error: end.err().map(|error| error.to_string()),
     };
     Ok(Json(ids.into_iter().zip(ends).map(result).collect()))
+}
+
+/// Puts the newest generation of the storage key in use.
+async fn rewrap(State(state): State<ControlState>) -> Answer<Rewrapped> {
+    let storage_key = Arc::clone(&state.storage_key);
+    // Opening keys is slow on purpose.
+    let key = tokio::task::spawn_blocking(move || storage_key());
+    let key = key.await.map_err(|_| Problem::defect())?.map_err(|why| {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Problem::new(status, "control.storage-key", "无法读取落盘加密密钥", why)
+    })?;
+    let rewrapped = state.store.rewrap(key).await?;
+    tracing::info!(key = rewrapped.key, segments = rewrapped.segments, "storage key rotated");
+    Ok(Json(rewrapped))
 }
 
 /// Ready means: a message would be taken, and every pull source (not `push`) has reported within

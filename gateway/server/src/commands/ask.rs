@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use xinqiao_core::fault::io_words;
 use xinqiao_http::control::{Client, ClientError, ControlState};
-use xinqiao_store::{ItemState, OpenError, Store, StoreOptions};
+use xinqiao_store::{ItemState, OpenError, Rewrapped, Store, StoreOptions};
 
 use super::{CommandError, Global};
 use crate::clock::SystemClock;
 use crate::compose::{CONTROL_SOCKET, feed_infos};
 use crate::config;
-use crate::keys::storage_key;
+use crate::keys::{reopening, storage_key};
 
 /// A client and what runs it.
 pub(super) struct Asking {
@@ -96,8 +96,18 @@ fn at_hand(global: &Global) -> Result<ControlState, CommandError> {
         store: open_store(global)?,
         feeds: feed_infos(&config.feeds),
         progress: Arc::default(),
+        storage_key: reopening(config.keys),
         clock: Arc::new(SystemClock),
     })
+}
+
+/// Puts the newest generation of the storage key in use, if there is a store.
+pub(super) fn rewrap(global: &Global) -> Result<Option<Rewrapped>, CommandError> {
+    if !config::data_folder(&global.config).is_some_and(|folder| Store::exists(&folder)) {
+        return Ok(None);
+    }
+    let asking = Asking::open(global)?;
+    asking.wait(asking.client.rewrap()).map(Some)
 }
 
 /// The data folder, which must hold a store: asking must not make one.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{configured, failed, path, use_name};
 use crate::clock::SystemClock;
-use crate::commands::{CommandError, Global, out};
+use crate::commands::{CommandError, Global, ask, out};
 use crate::config;
 use crate::keys::{self, KeysConfig};
 
@@ -71,7 +71,15 @@ pub(super) fn rotate(matches: &ArgMatches, global: &Global) -> Result<ExitCode, 
     let made = uses.iter().map(|usage| folder.generate(name, *usage));
     let made = made.collect::<Result<Vec<_>, _>>()?;
     told(global, &made)?;
-    if !global.json {
+    if name == config.storage {
+        let rewrapped = ask::rewrap(global)?;
+        if let (Some(now), false) = (rewrapped, global.json) {
+            out::text(format!(
+                "{} 个数据密钥已改由 {} 保护;确认密钥目录已重新备份后,旧一代可以移走",
+                now.segments, now.key
+            ))?;
+        }
+    } else if !global.json {
         out::text("新一代密钥要等证书导入后才启用:请用 keys request 申请,再用 keys import 导入")?;
     }
     Ok(ExitCode::SUCCESS)

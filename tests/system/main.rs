@@ -5,6 +5,8 @@ mod answers;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod at_rest;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod examples;

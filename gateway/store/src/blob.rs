@@ -42,8 +42,17 @@ impl Sealer {
         header.resize(NONCE, 0);
         header.extend_from_slice(key.as_bytes());
         let header = segment.seal(PLACE, b"", header)?;
-        let rest = Vec::with_capacity(CHUNK);
-        Ok((Self { cipher: Sm4Gcm::new(&key), rest, chunks: 0, length: 0 }, header))
+        Ok((Self::bare(&key), header))
+    }
+
+    /// Seals under a key of one use, which is kept elsewhere.
+    pub(crate) fn bare(key: &Sm4Key) -> Self {
+        Self { cipher: Sm4Gcm::new(key), rest: Vec::with_capacity(CHUNK), chunks: 0, length: 0 }
+    }
+
+    /// Bytes of content so far.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Takes in content; adds the chunks that are full to `out`.
@@ -88,8 +97,10 @@ impl Sealer {
 pub(crate) struct Blob {
     file: File,
     cipher: Sm4Gcm,
-    seals: Arc<Seals>,
-    name: [u8; 32],
+    /// Where damage is told, and as whose; of a file without a name it is not.
+    told: Option<(Arc<Seals>, [u8; 32])>,
+    /// Where the first chunk begins.
+    begin: u64,
     length: u64,
     position: u64,
     /// The chunk at hand and its number.
@@ -123,8 +134,18 @@ impl Blob {
         let mut end = [0; TAG_LENGTH];
         file.read_exact_at(&mut end, size - TAG_LENGTH as u64).map_err(io)?;
         cipher.open(&end_nonce(length), &name, &end).map_err(|_| damaged())?;
+        let (told, begin) = (Some((seals, name)), HEADER as u64);
+        Ok(Self { told, begin, ..Self::new(file, cipher, length) })
+    }
+
+    /// Reads what [`Sealer::bare`] sealed from the beginning of a file.
+    pub(crate) fn bare(file: File, key: &Sm4Key, length: u64) -> Self {
+        Self::new(file, Sm4Gcm::new(key), length)
+    }
+
+    fn new(file: File, cipher: Sm4Gcm, length: u64) -> Self {
         let (chunk, number) = (Vec::with_capacity(CHUNK), None);
-        Ok(Self { file, cipher, seals, name, length, position: 0, chunk, number })
+        Self { file, cipher, told: None, begin: 0, length, position: 0, chunk, number }
     }
 
     /// Length of the content.
@@ -135,7 +156,7 @@ impl Blob {
     fn load(&mut self, number: u64) -> IoResult<()> {
         let begin = number * CHUNK as u64;
         let length = (self.length - begin).min(CHUNK as u64);
-        let place = HEADER as u64 + number * (CHUNK + TAG_LENGTH) as u64;
+        let place = self.begin + number * (CHUNK + TAG_LENGTH) as u64;
         self.number = None;
         self.chunk.resize(usize::try_from(length).unwrap_or(CHUNK), 0);
         let mut tag = [0; TAG_LENGTH];
@@ -144,7 +165,9 @@ impl Blob {
         let opened = self.cipher.open_in_place(&chunk_nonce(number), b"", &mut self.chunk, &tag);
         if opened.is_err() {
             self.chunk.clear();
-            self.seals.log(PLACE, &self.name);
+            if let Some((seals, name)) = &self.told {
+                seals.log(PLACE, name);
+            }
             return Err(Error::new(ErrorKind::InvalidData, "报文文件损坏或被改动"));
         }
         self.number = Some(number);

@@ -16,6 +16,7 @@ pub mod model;
 mod open;
 mod queue;
 mod read;
+mod scratch;
 mod seal;
 mod storage_key;
 mod tables;
@@ -40,6 +41,7 @@ use crate::open::Layout;
 use crate::seal::Seals;
 
 pub use model::*;
+pub use scratch::Scratch;
 pub use seal::Rewrapped;
 pub use storage_key::{StorageKey, StorageKeyError};
 
@@ -281,6 +283,12 @@ impl Store {
     /// Change feed entries after `seq`.
     pub fn changes(&self, after: u64, limit: usize) -> Result<Vec<ChangeView>, StoreError> {
         self.shared.changes(after, limit)
+    }
+
+    /// Room for content on its way, sealed where it touches the disk.
+    pub fn scratch(&self) -> Scratch {
+        let number = self.shared.spooled.fetch_add(1, Ordering::Relaxed);
+        Scratch::new(self.shared.layout.spool().join(number.to_string()))
     }
 
     /// Opens every value and file, re-derives every index and counter from messages, records and

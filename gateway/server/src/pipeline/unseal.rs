@@ -1,19 +1,16 @@
 //! unseal (拆封): a message that is a digital envelope (数字信封) → what is inside, once its signature
 //! has been found right and the agency's own.
 
-use std::io::{BufReader, Cursor, Read as _, Seek as _, SeekFrom, Write};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::ReadSeek;
 use xinqiao_crypto::envelope::{self, Envelope, EnvelopeError, Kind, Opened, Opener};
 use xinqiao_crypto::keystore::{KeyEntry, KeyUse};
-use zeroize::Zeroizing;
+use xinqiao_store::Store;
 
 use crate::config::EnvelopePolicy;
 use crate::keys::Keys;
-
-/// A content larger than this is not opened: it is held in memory.
-const MOST: u64 = 1 << 30;
 
 /// What envelopes are opened with.
 pub struct Unsealing<'a> {
@@ -23,6 +20,8 @@ pub struct Unsealing<'a> {
     pub policy: Option<&'a EnvelopePolicy>,
     /// The time that certificates must be valid at.
     pub at: Timestamp,
+    /// Where what is opened stays meanwhile.
+    pub store: &'a Store,
 }
 
 /// Why a message is not taken.
@@ -65,10 +64,7 @@ pub fn unseal(
     let is_envelope = envelope::begins(&head);
     match unsealing.policy {
         None if is_envelope => Err(UnsealError::Unexpected),
-        Some(policy) if is_envelope => {
-            let content = unsealing.open(policy, input)?;
-            Ok(Box::new(Cursor::new(content)))
-        }
+        Some(policy) if is_envelope => unsealing.open(policy, input),
         Some(EnvelopePolicy { required: true, .. }) => Err(UnsealError::Required("收到的不是信封")),
         _ => Ok(input),
     }
@@ -79,8 +75,8 @@ impl Unsealing<'_> {
         &self,
         policy: &EnvelopePolicy,
         input: Box<dyn ReadSeek>,
-    ) -> Result<Secret, UnsealError> {
-        let mut input = binary(input)?;
+    ) -> Result<Box<dyn ReadSeek>, UnsealError> {
+        let mut input = self.binary(input)?;
         let outer = Envelope::read(&mut *input)?;
         let opened = match outer.kind() {
             Kind::Signed if policy.required => {
@@ -92,14 +88,14 @@ impl Unsealing<'_> {
         match (outer.kind(), &opened) {
             // What is sealed without a signature must hold one.
             (Kind::Enveloped, Some(opened)) => {
-                let mut inside = Secret::default();
+                let mut inside = self.store.scratch();
                 outer.write_unsigned(&mut *input, opened, &mut inside)?;
-                let mut inside = Cursor::new(inside);
-                let inner = match Envelope::read(&mut inside) {
+                let mut inside = inside.into_reader().map_err(EnvelopeError::from)?;
+                let inner = match Envelope::read(&mut *inside) {
                     Ok(inner) if inner.kind() == Kind::Signed => inner,
                     _ => return Err(UnsealError::Required("收到的信封没有签名")),
                 };
-                self.verified(policy, &inner, &mut inside, None)
+                self.verified(policy, &inner, &mut *inside, None)
             }
             (_, opened) => self.verified(policy, &outer, &mut *input, opened.as_ref()),
         }
@@ -112,7 +108,7 @@ impl Unsealing<'_> {
         envelope: &Envelope,
         input: &mut dyn ReadSeek,
         opened: Option<&Opened>,
-    ) -> Result<Secret, UnsealError> {
+    ) -> Result<Box<dyn ReadSeek>, UnsealError> {
         let mut trust = self.keys.trust(self.at);
         if trust.anchors.is_empty() {
             // Without an authority to trust, the certificates that the operator named are trusted.
@@ -122,9 +118,9 @@ impl Unsealing<'_> {
         if !verified.signers.iter().all(|signer| policy.signers.contains(signer)) {
             return Err(UnsealError::Signer);
         }
-        let mut content = Secret::default();
+        let mut content = self.store.scratch();
         envelope.write(input, opened, &verified, &mut content)?;
-        Ok(content)
+        Ok(content.into_reader().map_err(EnvelopeError::from)?)
     }
 
     /// The key of the content, by whichever generation of our encryption key it was sealed to.
@@ -143,42 +139,17 @@ impl Unsealing<'_> {
         }
         Err(EnvelopeError::NotForUs.into())
     }
-}
 
-/// The envelope in its binary form.
-fn binary(mut input: Box<dyn ReadSeek>) -> Result<Box<dyn ReadSeek>, EnvelopeError> {
-    let mut first = [0];
-    input.read_exact(&mut first)?;
-    input.seek(SeekFrom::Start(0))?;
-    if first != *b"-" {
-        return Ok(input);
-    }
-    let mut der = Secret::default();
-    envelope::unwrap_pem(&mut BufReader::new(input), &mut der)?;
-    Ok(Box::new(Cursor::new(der)))
-}
-
-/// Content in memory, erased on drop; no more than [`MOST`].
-#[derive(Default)]
-struct Secret(Zeroizing<Vec<u8>>);
-
-impl AsRef<[u8]> for Secret {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Write for Secret {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let length = self.0.len().saturating_add(bytes.len());
-        if u64::try_from(length).unwrap_or(u64::MAX) > MOST {
-            return Err(std::io::Error::other("信封的内容过大,请拆分后发送"));
+    /// The envelope in its binary form.
+    fn binary(&self, mut input: Box<dyn ReadSeek>) -> Result<Box<dyn ReadSeek>, EnvelopeError> {
+        let mut first = [0];
+        input.read_exact(&mut first)?;
+        input.seek(SeekFrom::Start(0))?;
+        if first != *b"-" {
+            return Ok(input);
         }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        let mut der = self.store.scratch();
+        envelope::unwrap_pem(&mut BufReader::new(input), &mut der)?;
+        Ok(der.into_reader()?)
     }
 }

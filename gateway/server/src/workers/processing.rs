@@ -211,7 +211,8 @@ impl Processing {
             return failed("decode.empty", "报文为空");
         }
         let policy = feed.envelope.as_ref();
-        let unsealing = Unsealing { keys: &self.keys, policy, at: self.clock.now() };
+        let unsealing =
+            Unsealing { keys: &self.keys, policy, at: self.clock.now(), store: &self.store };
         let mut input = match unseal(&unsealing, input) {
             Ok(input) => input,
             Err(error) => return failed(error.code(), &error.to_string()),

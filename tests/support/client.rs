@@ -31,14 +31,27 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// Posts one message of lines of JSON.
-    pub async fn push(&mut self, body: &str) -> Result<Answer> {
-        let request = format!(
+    /// Posts one message.
+    pub async fn push(&mut self, body: impl AsRef<[u8]>) -> Result<Answer> {
+        let body = body.as_ref();
+        let head = format!(
             "POST /api/v1/messages HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\
-             Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n{body}",
+             Content-Length: {}\r\n\r\n",
             body.len()
         );
-        self.stream.get_mut().write_all(request.as_bytes()).await?;
+        self.ask(&[head.as_bytes(), body].concat()).await
+    }
+
+    /// Asks for a path.
+    pub async fn get(&mut self, path: &str) -> Result<Answer> {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        );
+        self.ask(head.as_bytes()).await
+    }
+
+    async fn ask(&mut self, request: &[u8]) -> Result<Answer> {
+        self.stream.get_mut().write_all(request).await?;
         let status_line = self.line().await?;
         let status = status_line.split(' ').nth(1).ok_or("no status")?.parse()?;
         let mut length = 0_usize;

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use xinqiao::clock::SystemClock;
 use xinqiao::config::{self, Config};
 use xinqiao::domain::{self, Domain};
 use xinqiao::keys;
 use xinqiao_core::diagnostic::Bundle;
-use xinqiao_core::spi::Clock as _;
+use xinqiao_core::model::Timestamp;
 use xinqiao_crypto::x509::parse_name;
 
 use crate::{Result, mapping};
@@ -24,9 +23,12 @@ pub fn make_keys(folder: &Path) -> Result<()> {
     std::fs::write(folder.join("passphrase"), "a passphrase for tests only")?;
     let subject = parse_name("CN=gateway,O=test,C=CN").map_err(|error| error.to_string())?;
     let config = config::keys(folder).map_err(|errors| errors.to_string())?;
-    keys::init(&config, &subject, SystemClock.now(), 10).map_err(|error| error.to_string())?;
+    keys::init(&config, &subject, MADE, 10).map_err(|error| error.to_string())?;
     Ok(())
 }
+
+/// 2026-01-01 in Asia/Shanghai: certificates made for tests hold for three years from here.
+const MADE: Timestamp = Timestamp(1_767_196_800_000);
 
 /// The line of a `gateway.yaml` for [`make_keys`].
 pub const KEYS: &str = "keys: { folder: keys, passphrase: { file: passphrase } }";

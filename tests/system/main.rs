@@ -15,6 +15,8 @@ mod flow;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod sealed;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod watch;

@@ -9,6 +9,7 @@ mod ask;
 mod check;
 mod deadline;
 pub mod demo;
+mod envelope;
 mod feeds;
 mod fsck;
 mod global;
@@ -44,6 +45,10 @@ const COMMANDS: &[&dyn Command] = &[
     &deadline::Deadline,
     &fsck::Fsck,
     &keys::Keys,
+    &envelope::Seal,
+    &envelope::Open,
+    &envelope::Sign,
+    &envelope::Verify,
 ];
 
 /// One verb.

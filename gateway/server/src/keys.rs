@@ -86,7 +86,7 @@ impl Keys {
         }
         let mut revocations = Vec::new();
         for path in &config.revocations {
-            revocations.extend(read(path, Crl::from_file)?);
+            revocations.extend(read_revocations(path)?);
         }
         let keys = Self {
             store: Arc::new(store),
@@ -237,6 +237,11 @@ pub fn seconds(at: Timestamp) -> UnixSeconds {
 /// All certificates of a file, PEM or DER; at least one.
 pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, KeysError> {
     read(path, Certificate::from_file)
+}
+
+/// All revocation lists of a file, PEM or DER; at least one.
+pub fn read_revocations(path: &Path) -> Result<Vec<Crl>, KeysError> {
+    read(path, Crl::from_file)
 }
 
 fn read<T>(

@@ -5,6 +5,7 @@
 //! at a fixed morning, so that deadlines come out the same on every day.
 
 pub mod agencies;
+pub mod party;
 pub mod platform;
 mod show;
 mod stage;
@@ -25,6 +26,7 @@ use time::macros::{date, time};
 use tokio::time::Instant;
 use xinqiao_core::fault::{chain, io_words};
 use xinqiao_core::model::Timestamp;
+use xinqiao_crypto::x509::Certificate;
 use xinqiao_store::{ItemState, StatusView};
 
 use super::{CommandError, Global, found};
@@ -33,6 +35,7 @@ use crate::compose::Gateway;
 use crate::config;
 use crate::domain::{self, Domain};
 use agencies::{AGENCIES, Channel, Message, Service};
+use party::Party;
 use platform::{Lasts, Outage, Platform, PlatformOptions};
 use show::Screen;
 use stage::{PASSWORD, Stage, TOKEN};
@@ -121,12 +124,17 @@ async fn play(options: &Options, screen: &mut Screen) -> Result<Tally, String> {
         .cloned()
         .collect();
     let service = Service::start(&pages, PASSWORD).await.map_err(told)?;
+    let start = Timestamp::at_shanghai(date!(2026 - 11 - 23), time!(09:00));
+    let city = Party::new("市公共信用信息平台", start)?;
+    let yjj = Party::new("市应急管理局", start)?;
     stage.configure(&platform.url(), &format!("http://{}", service.address()))?;
+    let gateway_keys = stage.exchange_certificates(&city, &yjj, start)?;
+    let signing = gateway_keys.signing;
+    platform.takes_envelopes(Box::new(move |sealed| city.open(sealed, &signing).ok()));
 
     let domain = domain::bundle(None).map_err(told)?;
     let domain = Domain::load(domain).map_err(|error| error.to_string())?;
     let config = config::load(&stage.folder, &domain).map_err(|error| error.to_string())?;
-    let start = Timestamp::at_shanghai(date!(2026 - 11 - 23), time!(09:00));
     screen.line(&format!(
         "信桥演示:时钟从 {start} 起走;六个委办局共报送 {} 行,平台替身会拒收、停机、断线",
         waves.iter().flatten().map(|message| message.rows).sum::<u64>(),
@@ -135,7 +143,7 @@ async fn play(options: &Options, screen: &mut Screen) -> Result<Tally, String> {
     let clock = Arc::new(ShiftedClock::starting_at(start));
     let mut gateway =
         Gateway::start(config, Arc::new(domain), clock).await.map_err(|error| chain(&error))?;
-    let handle = gateway_handle(&gateway)?;
+    let handle = gateway_handle(&gateway, yjj, gateway_keys.encryption)?;
     let mut sent = BTreeMap::new();
     let played = tokio::select! {
         played = send(&waves, &stage, &platform, &handle, &mut sent, screen, began) => played,
@@ -161,11 +169,15 @@ async fn play(options: &Options, screen: &mut Screen) -> Result<Tally, String> {
 struct Handle {
     store: xinqiao_store::Store,
     push: String,
+    /// Who pushes, and the certificate its messages are sealed to.
+    yjj: Party,
+    seal_to: Certificate,
 }
 
-fn gateway_handle(gateway: &Gateway) -> Result<Handle, String> {
+fn gateway_handle(gateway: &Gateway, yjj: Party, seal_to: Certificate) -> Result<Handle, String> {
     let address = gateway.push_address().ok_or("推送监听没有启动")?;
-    Ok(Handle { store: gateway.store().clone(), push: format!("http://{address}/api/v1/messages") })
+    let push = format!("http://{address}/api/v1/messages");
+    Ok(Handle { store: gateway.store().clone(), push, yjj, seal_to })
 }
 
 /// Sends both waves, each once the one before is through.
@@ -179,7 +191,7 @@ async fn send(
     began: Instant,
 ) -> Result<(), String> {
     for wave in waves {
-        let mut pushed = None;
+        let mut pushed: Option<Bytes> = None;
         for message in wave {
             *sent.entry(message.feed).or_insert(0) += message.rows;
             match channel(message.feed) {
@@ -189,15 +201,17 @@ async fn send(
                     stage.drop_file(agency, message).map_err(told)?;
                 }
                 Channel::Push => {
-                    push(gateway, message).await?;
-                    pushed = Some(message);
+                    let sealed = gateway.yjj.seal(&message.bytes, &gateway.seal_to);
+                    let sealed = Bytes::from(sealed.map_err(|error| error.to_string())?);
+                    push(gateway, sealed.clone()).await?;
+                    pushed = Some(sealed);
                 }
                 Channel::Pull => {}
             }
         }
         // As a client does that never saw the answer: the same bytes get the first receipt.
-        if let Some(message) = pushed {
-            push(gateway, message).await?;
+        if let Some(sealed) = pushed {
+            push(gateway, sealed).await?;
         }
         loop {
             let status = gateway.store.status().map_err(|error| chain(&error))?;
@@ -232,12 +246,12 @@ fn is_idle(status: &StatusView) -> bool {
             .all(|target| BUSY.iter().all(|state| target.states.get(state).is_none_or(|n| *n == 0)))
 }
 
-async fn push(gateway: &Handle, message: &Message) -> Result<(), String> {
+async fn push(gateway: &Handle, sealed: Bytes) -> Result<(), String> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let request = http::Request::post(&gateway.push)
         .header(http::header::AUTHORIZATION, format!("Bearer {TOKEN}"))
-        .header(http::header::CONTENT_TYPE, "application/x-ndjson")
-        .body(Full::new(Bytes::from(message.bytes.clone())))
+        .header(http::header::CONTENT_TYPE, "application/pkcs7-mime")
+        .body(Full::new(sealed))
         .map_err(|error| error.to_string())?;
     let answer = client.request(request).await.map_err(|error| chain(&error))?;
     if answer.status().is_success() {

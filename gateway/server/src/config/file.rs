@@ -37,7 +37,7 @@ file_struct! {
         identity: Option<At<String>>,
         /// 落盘加密所用密钥的名称,缺省 storage
         storage: Option<At<String>>,
-        /// 信任的签发者(CA)证书文件
+        /// 信任的签发者(CA)证书文件;不写则只信任直接写明的证书
         trust: Option<Several<At<String>>>,
         /// 吊销列表文件;写了就要求每个签发者都有有效的吊销列表
         revocations: Option<Several<At<String>>>,

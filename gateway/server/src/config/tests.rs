@@ -253,7 +253,8 @@ fn the_documented_examples_load() {
         blocks().filter_map(|block| block.strip_prefix(head)).map(plain).collect()
     };
     let gateway = format!(
-        "config: 1\ndata: data\nlisten: {{ address: 127.0.0.1:0 }}\ntargets:\n{}",
+        "config: 1\ndata: data\nkeys: {{ folder: keys, passphrase: {{ file: secrets/push-token }} }}\n\
+         listen: {{ address: 127.0.0.1:0 }}\ntargets:\n{}",
         all("targets:\n")
     );
     let agencies = "agencies: { sthj: { name: 甲 }, jtj: { name: 乙 }, yjj: { name: 丙 } }";

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -99,8 +99,10 @@ pub struct Traffic {
     pub repeats: u64,
 }
 
+/// Takes the envelope off a request; `None` refuses it.
+pub type Unseal = Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
 /// The running stand-in. Dropping it stops it.
-#[derive(Debug)]
 pub struct Platform {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -112,7 +114,7 @@ impl Platform {
     pub async fn start(options: PlatformOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { options, state: Mutex::default() });
+        let shared = Arc::new(Shared { options, unseal: OnceLock::new(), state: Mutex::default() });
         let app = Router::new()
             .route("/rows", post(take))
             .layer(DefaultBodyLimit::max(64 << 20))
@@ -132,6 +134,12 @@ impl Platform {
     /// Where it takes rows: the target's `url`.
     pub fn url(&self) -> String {
         format!("http://{}/rows", self.address)
+    }
+
+    /// From now on takes nothing but envelopes.
+    pub fn takes_envelopes(&self, unseal: Unseal) {
+        // Set once; a second time has no meaning.
+        let _ = self.shared.unseal.set(unseal);
     }
 
     /// Every row taken, by key.
@@ -156,9 +164,9 @@ impl Drop for Platform {
     }
 }
 
-#[derive(Debug)]
 struct Shared {
     options: PlatformOptions,
+    unseal: OnceLock<Unseal>,
     state: Mutex<Records>,
 }
 
@@ -210,7 +218,12 @@ async fn take(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     if shared.is_away() {
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
     }
-    let Ok(batch) = serde_json::from_slice::<Batch>(&body) else {
+    let content = match shared.unseal.get() {
+        Some(unseal) => unseal(&body).map(Bytes::from),
+        None => Some(body),
+    };
+    let batch = content.and_then(|content| serde_json::from_slice::<Batch>(&content).ok());
+    let Some(batch) = batch else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let (answer, breaks) = shared.record(batch);

@@ -7,21 +7,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use xinqiao_core::fault::io_words;
-use xinqiao_core::spi::Clock as _;
+use xinqiao_core::model::Timestamp;
+use xinqiao_crypto::keystore::KeyUse;
 use xinqiao_crypto::pkcs8;
-use xinqiao_crypto::x509::parse_name;
+use xinqiao_crypto::x509::{Certificate, parse_name};
 
-use crate::clock::SystemClock;
 use crate::config;
-use crate::keys;
+use crate::keys::{self, Keys, KeysError};
 
 use super::agencies::{AGENCIES, Channel, Message, PAGE};
+use super::party::Party;
 
 /// The push agency's token and the pull agency's password: of this demo only, so they may stand
 /// here; the configuration names them by file all the same.
 pub(super) const TOKEN: &str = "demo-token-of-yjj-0001";
 /// See [`TOKEN`].
 pub(super) const PASSWORD: &str = "demo-password-of-jtj";
+
+/// What others verify the gateway by, and seal to.
+pub(super) struct GatewayCertificates {
+    pub(super) signing: Certificate,
+    pub(super) encryption: Certificate,
+}
 
 /// The working folder.
 #[derive(Debug)]
@@ -51,17 +58,37 @@ impl Stage {
 
     /// Writes the configuration.
     pub(super) fn configure(&self, platform: &str, service: &str) -> Result<(), String> {
-        let told = |error: io::Error| io_words(&error).into_owned();
-        self.write(platform, service).map_err(told)?;
+        self.write(platform, service).map_err(|error| io_words(&error).into_owned())
+    }
+
+    /// Makes the gateway's keys, and gives both sides each other's certificates.
+    pub(super) fn exchange_certificates(
+        &self,
+        platform: &Party,
+        yjj: &Party,
+        at: Timestamp,
+    ) -> Result<GatewayCertificates, String> {
+        let words = |error: KeysError| error.to_string();
         let config = config::keys(&self.folder).map_err(|error| error.to_string())?;
         let subject =
             parse_name("CN=演示网关,O=仅供演示,C=CN").map_err(|error| error.to_string())?;
-        keys::init(&config, &subject, SystemClock.now(), pkcs8::ITERATIONS)
-            .map(drop)
-            .map_err(|error| error.to_string())
+        keys::init(&config, &subject, at, pkcs8::ITERATIONS).map_err(words)?;
+        for (name, certificate) in
+            [("platform.crt", platform.encryption()), ("yjj.crt", yjj.signing())]
+        {
+            fs::write(self.folder.join("certs").join(name), certificate.to_pem())
+                .map_err(|error| io_words(&error).into_owned())?;
+        }
+        let keys = Keys::open(&config).map_err(words)?;
+        let own = |usage| {
+            let chain = keys.certified(usage).map_err(words)?.chain;
+            chain.into_iter().next().ok_or_else(|| "网关没有证书".to_owned())
+        };
+        Ok(GatewayCertificates { signing: own(KeyUse::Sign)?, encryption: own(KeyUse::Encrypt)? })
     }
 
     fn write(&self, platform: &str, service: &str) -> io::Result<()> {
+        fs::create_dir_all(self.folder.join("certs"))?;
         fs::create_dir_all(self.folder.join("secrets"))?;
         keys::make_passphrase(&self.folder.join("secrets/passphrase"))?;
         fs::write(self.folder.join("secrets/yjj-token"), format!("{TOKEN}\n"))?;
@@ -115,6 +142,7 @@ fn gateway_yaml(platform: &str) -> String {
            city:\n    \
              kind: rest\n    \
              params: {{ url: \"{platform}\", dedupes: true }}\n    \
+             seal: {{ to: certs/platform.crt }}\n    \
              batch: 200\n    \
              concurrency: 2\n    \
              retry-base-millis: 300\n    \
@@ -125,7 +153,11 @@ fn gateway_yaml(platform: &str) -> String {
 fn feeds_yaml(service: &str) -> String {
     let mut text = String::from("# 演示用接入任务,由 xinqiao demo 写出\nconfig: 1\nagencies:\n");
     for agency in AGENCIES {
-        let _ = writeln!(text, "  {}: {{ name: {} }}", agency.id, agency.name);
+        let certificates = match agency.channel {
+            Channel::Push => format!(", certificates: certs/{}.crt", agency.id),
+            Channel::Folder | Channel::Pull => String::new(),
+        };
+        let _ = writeln!(text, "  {}: {{ name: {}{certificates} }}", agency.id, agency.name);
     }
     text.push_str("feeds:\n");
     for agency in AGENCIES {
@@ -146,9 +178,11 @@ fn feeds_yaml(service: &str) -> String {
             ),
             Channel::Push => ("push", "{ token: { file: secrets/yjj-token } }".to_owned()),
         };
+        let envelope =
+            if agency.channel == Channel::Push { "    envelope: required\n" } else { "" };
         let _ = write!(
             text,
-            "  {feed}:\n    agency: {id}\n    mapping: {feed}\n    targets: city\n    source:\n      kind: {kind}\n      params: {params}\n",
+            "  {feed}:\n    agency: {id}\n{envelope}    mapping: {feed}\n    targets: city\n    source:\n      kind: {kind}\n      params: {params}\n",
             feed = agency.feed,
             id = agency.id,
         );

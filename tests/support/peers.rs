@@ -84,6 +84,10 @@ impl Peer {
             }
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).env("OPENSSL_CONF", "/dev/null");
+        if self == Self::Gmssl {
+            // It tells the path of its source at every refusal.
+            command.stderr(Stdio::null());
+        }
         let mut child = command.spawn().map_err(|error| missing(&format!("{self:?}: {error}")))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("no pipes".into());

@@ -5,7 +5,7 @@ mod client;
 mod figures;
 mod made;
 pub mod peers;
-mod world;
+pub mod world;
 
 pub use client::{Answer, Client};
 pub use figures::{Scale, scale, spread};

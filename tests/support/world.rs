@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use xinqiao::clock::SystemClock;
 use xinqiao::config::{self, Config};
 use xinqiao::domain::{self, Domain};
+use xinqiao::keys;
 use xinqiao_core::diagnostic::Bundle;
+use xinqiao_core::spi::Clock as _;
+use xinqiao_crypto::x509::parse_name;
 
 use crate::{Result, mapping};
 
@@ -14,6 +18,18 @@ pub const TOKEN: &str = "a-token-for-tests-only";
 
 /// The push feed; the folder feeds are `folder` and `second`.
 pub const PUSH: &str = "push";
+
+/// Makes the keys of a folder whose `gateway.yaml` has [`KEYS`]; fewer iterations than in earnest.
+pub fn make_keys(folder: &Path) -> Result<()> {
+    std::fs::write(folder.join("passphrase"), "a passphrase for tests only")?;
+    let subject = parse_name("CN=gateway,O=test,C=CN").map_err(|error| error.to_string())?;
+    let config = config::keys(folder).map_err(|errors| errors.to_string())?;
+    keys::init(&config, &subject, SystemClock.now(), 10).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// The line of a `gateway.yaml` for [`make_keys`].
+pub const KEYS: &str = "keys: { folder: keys, passphrase: { file: passphrase } }";
 
 /// Removed with everything in it when dropped.
 #[derive(Debug)]
@@ -31,6 +47,7 @@ impl World {
             "config: 1
 data: data
 mappings: mappings
+{KEYS}
 listen: {{ address: \"{listen}\" }}
 workers: 2
 targets:
@@ -74,6 +91,7 @@ feeds:
         std::fs::write(root.join("gateway.yaml"), gateway)?;
         std::fs::write(root.join("feeds.yaml"), feeds)?;
         std::fs::write(root.join("token"), TOKEN)?;
+        make_keys(root)?;
         std::fs::create_dir(root.join("in"))?;
         std::fs::create_dir(root.join("in-second"))?;
 

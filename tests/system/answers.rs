@@ -10,6 +10,7 @@ use xinqiao::clock::ShiftedClock;
 use xinqiao::commands::demo::platform::{Platform, PlatformOptions};
 use xinqiao::compose::Gateway;
 use xinqiao_core::model::Timestamp;
+use xinqiao_tests::world::{KEYS, make_keys};
 use xinqiao_tests::{Row, World, csv};
 
 use crate::fault::kill::binary;
@@ -154,8 +155,9 @@ fn errors_are_chinese_plain_and_json_when_asked() {
 #[test]
 fn the_log_has_no_colours_outside_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("gateway.yaml"), "config: 1\ndata: data\ntargets: {}\n")
-        .unwrap();
+    let gateway = format!("config: 1\ndata: data\n{KEYS}\ntargets: {{}}\n");
+    std::fs::write(folder.path().join("gateway.yaml"), gateway).unwrap();
+    make_keys(folder.path()).unwrap();
     let feeds = "config: 1\nagencies: {}\nfeeds: {}\n";
     std::fs::write(folder.path().join("feeds.yaml"), feeds).unwrap();
     // In the way of the control socket: it starts, says so, and ends.

@@ -17,7 +17,7 @@ fn the_example_configuration_loads() {
     assert!(error.to_string().contains("secrets/"), "{error}");
 
     std::fs::create_dir(folder.path().join("secrets")).unwrap();
-    for name in ["platform-token", "push-token"] {
+    for name in ["platform-token", "push-token", "keys-passphrase"] {
         std::fs::write(folder.path().join("secrets").join(name), "sixteen-or-more-characters")
             .unwrap();
     }

@@ -47,7 +47,7 @@ async fn deliver(
     };
     let base = serve(Router::new().route("/", post(answer))).await;
     let params = json!({ "url": base, "answers": { "ok": ["00"], "retry": ["9001"] } });
-    build(&params).deliver(&[parcel("a"), parcel("b"), parcel("a")]).await
+    build(&params).deliver(&[parcel("a"), parcel("b"), parcel("a")], None).await
 }
 
 fn later(code: &str) -> impl Fn(&Outcome) -> bool + '_ {
@@ -139,16 +139,16 @@ async fn broken_slow_and_absent_targets() {
     for path in ["broken", "slow", "long"] {
         let params =
             json!({ "url": format!("{base}/{path}"), "timeout-seconds": 0.2, "max-bytes": 50 });
-        let error = build(&params).deliver(&[parcel("a")]).await.unwrap_err();
+        let error = build(&params).deliver(&[parcel("a")], None).await.unwrap_err();
         assert!(matches!(error, TargetError::Unknown { .. }), "{path} {error}");
     }
     let closed = {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}/", listener.local_addr().unwrap())
     };
-    let error = build(&json!({ "url": closed })).deliver(&[parcel("a")]).await.unwrap_err();
+    let error = build(&json!({ "url": closed })).deliver(&[parcel("a")], None).await.unwrap_err();
     assert!(matches!(error, TargetError::NotTaken { .. }), "{error}");
-    assert_eq!(build(&json!({ "url": closed })).deliver(&[]).await.unwrap(), []);
+    assert_eq!(build(&json!({ "url": closed })).deliver(&[], None).await.unwrap(), []);
     assert!(!build(&json!({ "url": closed, "dedupes": false })).dedupes());
 }
 
@@ -167,7 +167,7 @@ async fn the_request_is_as_documented_in_either_charset() {
     });
     let target = build(&params);
     for _ in 0..2 {
-        let outcomes = target.deliver(&[parcel("a")]).await.unwrap();
+        let outcomes = target.deliver(&[parcel("a")], None).await.unwrap();
         let message = "主体不匹配".to_owned();
         assert_eq!(outcomes, [Outcome::Refused { code: "1".to_owned(), message }]);
     }

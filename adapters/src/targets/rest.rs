@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xinqiao_core::model::{Operation, TargetId};
 use xinqiao_core::spi::{
-    BoxFuture, Outcome, ParamProblem, Parcel, Secrets, Target, TargetError, TargetFactory,
+    BoxFuture, Outcome, ParamProblem, Parcel, Sealer, Secrets, Target, TargetError, TargetFactory,
 };
 
 use crate::wire::digest::digest;
@@ -32,6 +32,9 @@ use crate::wire::params::{Params, Problems, scalar};
 /// | `charset` | `utf-8` or `gb18030`, both ways | `utf-8` |
 /// | `answers` | `{ok: [codes], retry: [codes]}`; every other code refuses | `{ok: ["00"]}` |
 pub(super) struct Rest;
+
+/// Media type of an envelope (RFC 8551, whose structures GB/T 35275 shares).
+const SEALED: &str = "application/pkcs7-mime";
 
 struct RestTarget {
     client: Client,
@@ -69,7 +72,8 @@ impl TargetFactory for Rest {
             HeaderMap::new()
         });
         let max_body = params.number("max-bytes", 16 << 20);
-        let client = Client::from_params(&mut params, &uri.iter().collect::<Vec<_>>(), max_body);
+        let client =
+            Client::from_params(&mut params, secrets, &uri.iter().collect::<Vec<_>>(), max_body);
         let dedupes = params.flag("dedupes", true);
         let charset = params.choice("charset", &[("utf-8", UTF_8), ("gb18030", GB18030)], UTF_8);
         let (mut ok, mut retry) = (vec!["00".to_owned()], Vec::new());
@@ -95,12 +99,13 @@ impl Target for RestTarget {
     fn deliver<'a>(
         &'a self,
         batch: &'a [Parcel],
+        sealer: Option<&'a dyn Sealer>,
     ) -> BoxFuture<'a, Result<Vec<Outcome>, TargetError>> {
         Box::pin(async move {
             if batch.is_empty() {
                 return Ok(Vec::new());
             }
-            let answer = self.client.send(self.request(batch)?).await.map_err(|error| {
+            let answer = self.client.send(self.request(batch, sealer)?).await.map_err(|error| {
                 let detail = error.to_string();
                 match error {
                     HttpError::NotSent(_) => TargetError::NotTaken { detail, retry_after: None },
@@ -159,7 +164,11 @@ struct RowIn {
 }
 
 impl RestTarget {
-    fn request(&self, batch: &[Parcel]) -> Result<Request, TargetError> {
+    fn request(
+        &self,
+        batch: &[Parcel],
+        sealer: Option<&dyn Sealer>,
+    ) -> Result<Request, TargetError> {
         let id = batch_id(batch);
         let rows = batch.iter().map(|parcel| RowOut {
             key: &parcel.key,
@@ -175,10 +184,13 @@ impl RestTarget {
             std::borrow::Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
             std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
         };
-        let content_type = if self.charset == UTF_8 {
-            "application/json; charset=utf-8"
-        } else {
-            "application/json; charset=gb18030"
+        let (body, content_type) = match sealer {
+            Some(sealer) => {
+                let not_sealed = |detail| TargetError::NotTaken { detail, retry_after: None };
+                (Bytes::from(sealer.seal(&body).map_err(not_sealed)?), SEALED)
+            }
+            None if self.charset == UTF_8 => (body, "application/json; charset=utf-8"),
+            None => (body, "application/json; charset=gb18030"),
         };
         let mut headers = self.headers.clone();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

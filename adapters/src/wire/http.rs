@@ -23,6 +23,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 use tower_service::Service;
 use xinqiao_core::fault::io_words;
+use xinqiao_core::spi::Secrets;
 
 use super::params::Params;
 
@@ -73,9 +74,11 @@ pub(crate) enum HttpError {
 
 impl Client {
     /// Reads `ca`, `client-cert`, `client-key`, `connect-seconds` (10), `read-seconds` (30) and
-    /// `timeout-seconds` (60). `uris` are the addresses it is for: `https` needs `ca`.
+    /// `timeout-seconds` (60). `uris` are the addresses it is for: `https` needs `ca`, or
+    /// what the link's `tls` section made.
     pub(crate) fn from_params(
         params: &mut Params<'_>,
+        secrets: &dyn Secrets,
         uris: &[&Uri],
         max_body: u64,
     ) -> Option<Self> {
@@ -86,11 +89,25 @@ impl Client {
         let ca = params.text("ca");
         let cert = params.text("client-cert");
         let key = params.text("client-key");
-        if ca.is_none() && uris.iter().any(|uri| uri.scheme_str() == Some("https")) {
-            params.problem_of("ca", "https 地址须用此参数给出对方CA证书(PEM文件),不使用系统根证书");
+        let given = secrets.tls().and_then(|tls| tls.downcast::<ClientConfig>().ok());
+        let is = |scheme| uris.iter().any(|uri| uri.scheme_str() == Some(scheme));
+        if given.is_some() && (is("http") || ca.is_some() || cert.is_some() || key.is_some()) {
+            params
+                .problem("已写 tls 的,地址须都是 https,且不能再用参数 ca、client-cert、client-key");
             return None;
         }
-        let tls = match tls(ca.as_deref(), cert.as_deref(), key.as_deref()) {
+        if given.is_none() && ca.is_none() && is("https") {
+            params.problem_of(
+                "ca",
+                "https 地址须用此参数(或 tls.roots)给出对方CA证书(PEM文件),不使用系统根证书",
+            );
+            return None;
+        }
+        let made = match given {
+            Some(given) => Ok(ClientConfig::clone(&given)),
+            None => tls(ca.as_deref(), cert.as_deref(), key.as_deref()),
+        };
+        let tls = match made {
             Ok(tls) => tls,
             Err((key, why)) => {
                 params.problem_of(key, &why);

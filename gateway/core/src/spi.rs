@@ -1,6 +1,7 @@
 //! The ports: what the edges implement and the server composes. No runtime is named here; futures
 //! are boxed.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,6 +74,12 @@ pub trait Inbox: Send + Sync {
 pub trait Secrets: Send + Sync {
     /// The secret, or why it cannot be had (Chinese).
     fn resolve(&self, reference: &SecretRef) -> Result<String, String>;
+
+    /// What the link's `tls` section made, if it has one: a `rustls::ClientConfig`, its type erased
+    /// because this crate names no TLS library.
+    fn tls(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 }
 
 /// A secret by reference; secrets never stand in configuration.
@@ -332,12 +339,19 @@ pub enum TargetError {
     },
 }
 
+/// Signs and seals what leaves for a target; the ports know no cryptography.
+pub trait Sealer: Send + Sync {
+    /// A digital envelope (数字信封, GB/T 35275, DER) around `content`, or why there is none (Chinese).
+    fn seal(&self, content: &[u8]) -> Result<Vec<u8>, String>;
+}
+
 /// A receiver of records.
 pub trait Target: Send + Sync {
-    /// Sends a batch and gives one outcome per parcel, in order.
+    /// Sends a batch, sealed if there is a sealer, and gives one outcome per parcel, in order.
     fn deliver<'a>(
         &'a self,
         batch: &'a [Parcel],
+        sealer: Option<&'a dyn Sealer>,
     ) -> BoxFuture<'a, Result<Vec<Outcome>, TargetError>>;
     /// Whether the target recognises a repeated [`Parcel::key`]. If not, a batch of unknown
     /// outcome is never sent again by itself.

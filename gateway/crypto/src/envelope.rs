@@ -27,6 +27,27 @@ pub use pem::{Pem, unwrap_pem};
 pub use read::{Envelope, Opened, Opener, Verified};
 pub use write::{seal, seal_in, sign, sign_and_seal, sign_in};
 
+/// Whether bytes that begin like this (64 of them suffice) mean to be an envelope: PEM with a label
+/// of envelopes, or a sequence that begins with one of their content types.
+pub fn begins(head: &[u8]) -> bool {
+    if pem::begins(head) {
+        return true;
+    }
+    // SEQUENCE, its length, then the content type.
+    let behind = match head {
+        [0x30, 0x80, rest @ ..] => rest,
+        [0x30, length, rest @ ..] if *length < 0x80 => rest,
+        [0x30, length, rest @ ..] => rest.get(usize::from(length & 0x7f)..).unwrap_or_default(),
+        _ => return false,
+    };
+    asn1::KINDS.iter().any(|oid| {
+        let oid = oid.as_bytes();
+        behind.first() == Some(&0x06)
+            && behind.get(1).is_some_and(|length| usize::from(*length) == oid.len())
+            && behind.get(2..2 + oid.len()) == Some(oid)
+    })
+}
+
 /// What an envelope is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

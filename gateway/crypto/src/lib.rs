@@ -21,8 +21,10 @@ pub mod keystore;
 pub mod oid;
 pub mod pem;
 pub mod pkcs8;
+pub mod receipt;
 pub mod sm2;
 pub mod sm4;
+pub mod tls;
 pub mod x509;
 
 use std::fmt::Write as _;

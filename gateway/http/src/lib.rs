@@ -6,9 +6,11 @@ mod extract;
 mod problem;
 mod progress;
 pub mod push;
+pub mod receipts;
 mod serve;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 use std::sync::Arc;
 
@@ -37,6 +39,9 @@ pub struct FeedInfo {
     pub targets: Vec<TargetId>,
     /// SM3 of the bearer token, for push feeds: the token itself is not kept.
     pub token: Option<[u8; 32]>,
+    /// SM3 of each TLS client certificate of the agency. If there is any, a push must come with
+    /// one of them.
+    pub client_certificates: Vec<[u8; 32]>,
     /// Largest message taken.
     pub max_bytes: u64,
     /// Messages a minute, for push feeds; 0 is no limit.

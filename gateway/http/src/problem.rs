@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use xinqiao_core::fault::{Classify as _, chain};
 use xinqiao_store::StoreError;
 
+use crate::receipts::Unsigned;
+
 /// A refusal.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -116,6 +118,15 @@ impl From<StoreError> for Problem {
                 Self::new(status, error.code(), "当前状态不允许此操作", error.to_string())
             }
         }
+    }
+}
+
+impl From<Unsigned> for Problem {
+    fn from(_: Unsigned) -> Self {
+        let detail = "报文已落盘,但签名密钥暂不可用,无法签发回执。请稍后重新发送相同内容:\
+                      将得到原回执,不会重复入库";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "receipt.unsigned", "无法签发回执", detail)
+            .retry_after(30)
     }
 }
 

@@ -5,26 +5,30 @@
 
 mod guard;
 mod intake;
+mod receipt;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router, middleware};
 use axum_server::accept::NoDelayAcceptor;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use serde::{Deserialize, Serialize};
 use xinqiao_core::model::AgencyId;
 use xinqiao_core::spi::{Clock, Shutdown};
+use xinqiao_crypto::tls;
 use xinqiao_store::{MessageView, RowVerdictView, Store, StoreError};
 
 use crate::extract::{Asked, Id};
 use crate::problem::Problem;
+use crate::receipts::ReceiptSigner;
 use crate::serve;
+use crate::tls::TlsAcceptor;
 use crate::{FeedInfo, Feeds, blocking};
 use guard::{Gate, Push};
+
+pub use receipt::{Arrived, Receipts};
 
 /// What the push interface works on.
 #[derive(Clone)]
@@ -33,6 +37,8 @@ pub struct PushState {
     pub store: Store,
     /// Whose tokens open it. Feeds without a token are not reachable.
     pub feeds: Feeds,
+    /// Signs what was received and what became of it.
+    pub receipts: ReceiptSigner,
     /// Drives the rate limit.
     pub clock: Arc<dyn Clock>,
 }
@@ -44,6 +50,7 @@ pub fn router(state: PushState) -> Router {
         .route("/api/v1/messages", post(intake::receive))
         .route("/api/v1/messages/{id}", get(message))
         .route("/api/v1/messages/{id}/verdicts", get(verdicts))
+        .route("/api/v1/messages/{id}/receipt", get(receipt::receipt))
         .fallback(async || Problem::no_route())
         .method_not_allowed_fallback(async || Problem::no_method())
         .layer(middleware::from_fn_with_state(Arc::clone(&push), guard::admit))
@@ -51,27 +58,21 @@ pub fn router(state: PushState) -> Router {
         .with_state(push)
 }
 
-/// Serves `router` on `listener` until `shutdown`, with TLS if a certificate chain and key (PEM
-/// files) are given. Requests in progress get ten more seconds.
+/// Serves `router` on `listener` until `shutdown`, with TLS if it is given. Requests in progress
+/// get ten more seconds.
 ///
 /// # Errors
-/// If the certificate or key cannot be used, or the listener fails.
+/// If the listener fails.
 pub async fn serve(
     listener: std::net::TcpListener,
-    tls: Option<(PathBuf, PathBuf)>,
+    tls: Option<Arc<tls::Server>>,
     router: Router,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
     let server = axum_server::from_tcp(listener)?;
     match tls {
         None => serve::run(server.acceptor(NoDelayAcceptor::new()), router, shutdown).await,
-        Some((chain, key)) => {
-            let config = RustlsConfig::from_config(Arc::new(serve::tls(&chain, &key)?));
-            let acceptor = RustlsAcceptor::new(config)
-                .handshake_timeout(serve::HANDSHAKE)
-                .acceptor(NoDelayAcceptor::new());
-            serve::run(server.acceptor(acceptor), router, shutdown).await
-        }
+        Some(tls) => serve::run(server.acceptor(TlsAcceptor(tls)), router, shutdown).await,
     }
 }
 

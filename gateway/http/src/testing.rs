@@ -6,9 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 use xinqiao_core::model::{AgencyId, FeedId, TargetId, Timestamp};
 use xinqiao_core::spi::{BoxFuture, Clock, Shutdown, ShutdownSignal};
+use xinqiao_crypto::keystore::{FileKeyStore, KeyFolder, KeyUse};
+use xinqiao_crypto::receipt::{self, SignedReceipt};
+use xinqiao_crypto::sm2::PrivateKey;
 use xinqiao_crypto::sm3;
+use xinqiao_crypto::x509::chain::{Revocation, Trust};
+use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
+use xinqiao_crypto::x509::{Certificate, UnixSeconds, parse_name};
 use xinqiao_store::{Store, StoreOptions};
 
+use crate::receipts::ReceiptSigner;
 use crate::{FeedInfo, Feeds};
 
 pub(crate) struct Hand(AtomicU64);
@@ -52,6 +59,34 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<Hand>,
 }
 
+impl Bench {
+    /// Signs with a key of its own, whose certificate is beside the store.
+    pub(crate) fn receipts(&self) -> ReceiptSigner {
+        let place = self.dir.path().join("keys");
+        let folder = KeyFolder::new(&place, b"passphrase").unwrap().with_iterations(1);
+        let key = PrivateKey::generate().unwrap();
+        let id = folder.add("gateway", KeyUse::Sign, &key).unwrap();
+        let name = parse_name("CN=gateway").unwrap();
+        let template = Template::new(name, Role::Signing, UnixSeconds(1_700_000_000), 3_650);
+        folder.put_chain(&id, &[issue_self_signed(&template, &key).unwrap()]).unwrap();
+        let keys = Arc::new(FileKeyStore::open(&place, b"passphrase").unwrap());
+        ReceiptSigner::start(keys, id, Arc::clone(&self.clock) as _).unwrap()
+    }
+
+    /// What has a statement and a signature proves it.
+    pub(crate) fn certified(&self, answer: &serde_json::Value) {
+        let file = self.dir.path().join("keys/gateway.sign.0001.crt");
+        let anchors = Certificate::from_file(&std::fs::read(file).unwrap()).unwrap();
+        let at = UnixSeconds(1_800_000_000);
+        let trust = Trust { anchors: &anchors, revocation: Revocation::Unchecked, at };
+        let receipt = SignedReceipt {
+            statement: answer["statement"].as_str().unwrap(),
+            signature: answer["signature"].as_str().unwrap(),
+        };
+        assert_eq!(receipt::verify(&receipt, &[], &trust).unwrap(), anchors);
+    }
+}
+
 /// Tokens are the feeds' ids with `-token`. `pull` has none.
 pub(crate) fn bench() -> Bench {
     bench_with(StoreOptions { reserve_bytes: 0, ..StoreOptions::default() })
@@ -70,6 +105,7 @@ pub(crate) fn bench_with(options: StoreOptions) -> Bench {
         dataset: "admin-penalty/2016".to_owned(),
         source: source.to_owned(),
         targets: vec![TargetId::new("platform").unwrap()],
+        client_certificates: vec![],
         token: (source == "push").then(|| sm3(format!("{id}-token").as_bytes())),
         max_bytes: 100_000,
         per_minute,

@@ -12,6 +12,7 @@ pub mod demo;
 mod feeds;
 mod fsck;
 mod global;
+mod keys;
 mod mapping;
 mod out;
 mod queue;
@@ -42,6 +43,7 @@ const COMMANDS: &[&dyn Command] = &[
     &feeds::Feeds,
     &deadline::Deadline,
     &fsck::Fsck,
+    &keys::Keys,
 ];
 
 /// One verb.

@@ -7,14 +7,18 @@ use std::sync::atomic::AtomicU32;
 
 use tokio::task::JoinSet;
 use xinqiao_core::fault::io_words;
-use xinqiao_core::spi::{Clock, SourceContext};
+use xinqiao_core::spi::{Clock, Sealer, SourceContext};
+use xinqiao_crypto::keystore::KeyUse;
+use xinqiao_crypto::tls::TlsError;
 use xinqiao_http::control::ControlState;
 use xinqiao_http::push::PushState;
+use xinqiao_http::receipts::ReceiptSigner;
 use xinqiao_http::{FeedInfo, Feeds, Progress, control, push};
 use xinqiao_store::{OpenError, Store, StoreError, StoreOptions};
 
 use crate::config::{Config, FeedConfig, FeedSource};
 use crate::domain::Domain;
+use crate::keys::{EnvelopeSealer, Keys, KeysError};
 use crate::pipeline::{Destination, FeedInbox};
 use crate::shutdown::Stopper;
 use crate::workers::{Processing, keep_source, send};
@@ -33,6 +37,12 @@ pub struct Gateway {
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The keys do not open, or are not there.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The listener's certificates or key.
+    #[error("listen.tls:{0}")]
+    Tls(#[from] TlsError),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -76,6 +86,7 @@ pub fn feed_infos(feeds: &[FeedConfig]) -> Feeds {
             source,
             targets: feed.targets.to_vec(),
             token,
+            client_certificates: feed.client_certificates.to_vec(),
             max_bytes: feed.max_bytes,
             per_minute,
         }
@@ -90,6 +101,10 @@ impl Gateway {
         domain: Arc<Domain>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        let keys = config.keys.clone();
+        let keys = tokio::task::spawn_blocking(move || Keys::open(&keys));
+        let keys = keys.await.map_err(|e| StartError::Interrupted(e.to_string()))??;
+        let keys = Arc::new(keys);
         let (folder, for_store) = (config.data.clone(), Arc::clone(&clock));
         let store = tokio::task::spawn_blocking(move || {
             Store::open(&folder, StoreOptions::default(), for_store)
@@ -105,14 +120,24 @@ impl Gateway {
             let failed = |error| StartError::Listen(listen.address, error);
             let listener = std::net::TcpListener::bind(listen.address).map_err(failed)?;
             listener.set_nonblocking(true).map_err(failed)?;
+            let tls = listen.tls.map(|tls| tls.open(keys.store())).transpose()?;
             push_address = Some(listener.local_addr().map_err(failed)?);
+            let signing = keys.certified(KeyUse::Sign)?.id;
+            let receipts =
+                ReceiptSigner::start(Arc::clone(keys.store()), signing, Arc::clone(&clock))
+                    .map_err(KeysError::from)?;
             let state = PushState {
                 store: store.clone(),
                 feeds: Arc::clone(&feeds),
+                receipts,
                 clock: Arc::clone(&clock),
             };
-            let serving =
-                push::serve(listener, listen.tls, push::router(state), Arc::clone(&shutdown));
+            let serving = push::serve(
+                listener,
+                tls.map(Arc::new),
+                push::router(state),
+                Arc::clone(&shutdown),
+            );
             tasks.spawn(async move { Ok(serving.await?) });
         }
         let state = ControlState {
@@ -152,10 +177,19 @@ impl Gateway {
 
         for target in &config.targets {
             let failures = Arc::new(AtomicU32::new(0));
+            let sealer = match &target.seal {
+                Some(seal) => Some(Arc::new(EnvelopeSealer::new(
+                    Arc::clone(&keys),
+                    seal.clone(),
+                    Arc::clone(&clock),
+                )?) as Arc<dyn Sealer>),
+                None => None,
+            };
             for _ in 0..target.concurrency {
                 let sending = send(
                     store.clone(),
                     target.clone(),
+                    sealer.clone(),
                     Arc::clone(&failures),
                     Arc::clone(&clock),
                     Arc::clone(&shutdown),
@@ -168,6 +202,7 @@ impl Gateway {
             store: store.clone(),
             domain,
             feeds: destinations(config.feeds),
+            keys,
             clock,
             workers: config.workers,
         });

@@ -10,6 +10,8 @@ mod glob;
 mod secrets;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,15 +22,22 @@ use xinqiao_core::diagnostic::{Bundle, Diagnostics};
 use xinqiao_core::mapping::Mapping;
 use xinqiao_core::model::{AgencyId, FeedId, TargetId};
 use xinqiao_core::schedule::RetryPolicy;
-use xinqiao_core::spi::{Source, Target};
+use xinqiao_core::spi::{SecretRef, Source, Target};
 use xinqiao_core::yaml;
+use xinqiao_crypto::envelope::Cipher;
+use xinqiao_crypto::x509::Certificate;
 
 use crate::domain::Domain;
+use crate::keys::KeysConfig;
+
+pub use tls::ListenTls;
 
 /// A checked configuration.
 pub struct Config {
     /// Where durable state lives.
     pub data: PathBuf,
+    /// The gateway's keys, and whom it trusts.
+    pub keys: KeysConfig,
     /// Where agencies push to, if anywhere.
     pub listen: Option<Listen>,
     /// Threads that decode, map and validate.
@@ -48,8 +57,8 @@ pub struct Config {
 pub struct Listen {
     /// `127.0.0.1:8480`.
     pub address: std::net::SocketAddr,
-    /// Certificate chain and key (PEM files); plain HTTP without.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Plain HTTP without.
+    pub tls: Option<ListenTls>,
 }
 
 /// A receiver and how it is served.
@@ -59,6 +68,8 @@ pub struct TargetConfig {
     pub id: TargetId,
     /// The adapter.
     pub target: Arc<dyn Target>,
+    /// Whom its requests are sealed to, if they are.
+    pub seal: Option<SealTo>,
     /// Parcels in one request.
     pub batch: usize,
     /// Requests at once.
@@ -67,6 +78,15 @@ pub struct TargetConfig {
     pub retry: RetryPolicy,
     /// How long a worker may hold a batch.
     pub lease: Duration,
+}
+
+/// Requests leave signed by the gateway and sealed to these.
+#[derive(Debug, Clone)]
+pub struct SealTo {
+    /// Encryption certificates, at least one.
+    pub to: Vec<Certificate>,
+    /// How.
+    pub cipher: Cipher,
 }
 
 /// A feed, ready to run.
@@ -82,10 +102,23 @@ pub struct FeedConfig {
     pub mapping: Arc<Mapping>,
     /// Where its records go.
     pub targets: Arc<[TargetId]>,
+    /// SM3 of the agency's TLS client certificates; a push must show one of them if there is any.
+    pub client_certificates: Arc<[[u8; 32]]>,
     /// Where its messages come from.
     pub source: FeedSource,
+    /// Whether its messages come in envelopes.
+    pub envelope: Option<EnvelopePolicy>,
     /// Largest message taken.
     pub max_bytes: u64,
+}
+
+/// A feed whose messages may be digital envelopes.
+#[derive(Debug, Clone)]
+pub struct EnvelopePolicy {
+    /// Nothing but signed and sealed messages is taken.
+    pub required: bool,
+    /// The agency's signing certificates: every envelope is signed by one of them.
+    pub signers: Vec<Certificate>,
 }
 
 /// Where a feed's messages come from.
@@ -144,6 +177,22 @@ pub fn data_folder(folder: &Path) -> Option<PathBuf> {
     let text = std::fs::read_to_string(folder.join("gateway.yaml")).ok()?;
     let (file, _) = yaml::read_file::<file::GatewayFile>("gateway.yaml", &text);
     Some(folder.join(file?.data.value))
+}
+
+/// The file that `gateway.yaml` refers to for the passphrase of the keys, there or not.
+pub fn passphrase_file(folder: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(folder.join("gateway.yaml")).ok()?;
+    let (file, _) = yaml::read_file::<file::GatewayFile>("gateway.yaml", &text);
+    let reference = serde_json::Value::Object(file?.keys.passphrase.value.map);
+    match serde_json::from_value(reference) {
+        Ok(SecretRef::File(path)) => Some(folder.join(path)),
+        _ => None,
+    }
+}
+
+/// Reads and checks only the keys section of `gateway.yaml`.
+pub fn keys(folder: &Path) -> Result<KeysConfig, Box<ConfigError>> {
+    check::keys(folder)
 }
 
 /// Reads and checks both files of a folder.

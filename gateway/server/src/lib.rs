@@ -1,7 +1,7 @@
 //! 信桥 Xinqiao: the composition of core, store, adapters and HTTP surface into one gateway.
 //!
 //! Reading order: [`config`] (two files → checked values) → [`domain`] (catalogue, calendar,
-//! mappings) → [`pipeline`] (the stages, in order) → [`workers`] (who drives the stages) →
+//! mappings) and [`keys`] → [`pipeline`] (the stages, in order) → [`workers`] (who drives the stages) →
 //! [`compose`] (what the process is) → [`commands`] (what a person can ask).
 
 pub mod clock;
@@ -9,6 +9,7 @@ pub mod commands;
 pub mod compose;
 pub mod config;
 pub mod domain;
+pub mod keys;
 pub mod pipeline;
 pub mod shutdown;
 pub mod workers;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! receive  bytes → Receipt        raw bytes and cursor durable, then the receipt
+//! unseal   envelope → what it holds  if the feed takes envelopes; its signature is checked first
 //! decode   stored bytes → rows    can be run again
 //! map      rows → drafts          the agency's columns to catalogue fields, then to the generation in force
 //! validate drafts → verdicts      every rule, all findings at once
@@ -19,6 +20,7 @@ mod map;
 mod receive;
 #[cfg(test)]
 mod tests;
+mod unseal;
 mod validate;
 
 use std::ops::ControlFlow;
@@ -32,6 +34,7 @@ use crate::domain::Domain;
 pub use commit::{Destination, entry, message_end};
 pub use deliver::{Delivery, deliver};
 pub use receive::FeedInbox;
+pub use unseal::{UnsealError, Unsealing, unseal};
 pub use validate::{CheckedRecord, CheckedRow};
 
 /// What a message is processed by.

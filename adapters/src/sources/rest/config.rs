@@ -141,7 +141,7 @@ impl Pull {
         if let Login::Request(login) = &login {
             uris.push(&login.uri);
         }
-        let client = Client::from_params(&mut p, &uris, max_bytes);
+        let client = Client::from_params(&mut p, secrets, &uris, max_bytes);
         p.done();
         match (uri, client, problems.into_inner()) {
             (Some(uri), Some(client), problems) if problems.is_empty() => Ok(Self {

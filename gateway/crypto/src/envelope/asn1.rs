@@ -40,6 +40,10 @@ oids! {
     SIGNING_TIME = "1.2.840.113549.1.9.5";
 }
 
+/// What an envelope may be.
+pub(super) const KINDS: [ObjectIdentifier; 5] =
+    [SIGNED, ENVELOPED, SIGNED_AND_ENVELOPED, CMS_SIGNED, CMS_ENVELOPED];
+
 /// Whose certificate: by issuer and serial number as the standard has it, or as CMS also allows by
 /// key identifier (accepted, never written).
 #[derive(Debug, Clone, PartialEq, Eq, Choice, ValueOrd)]

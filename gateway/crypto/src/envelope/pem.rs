@@ -59,6 +59,11 @@ impl Write for Pem<'_> {
     }
 }
 
+/// Whether bytes begin as [`unwrap_pem`] wants it.
+pub(super) fn begins(head: &[u8]) -> bool {
+    LABELS.iter().any(|label| head.starts_with(format!("-----BEGIN {label}-----").as_bytes()))
+}
+
 /// Copies an envelope to `out` in its binary form, whether it comes as DER or as PEM.
 pub fn unwrap_pem(input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), EnvelopeError> {
     if input.fill_buf()?.first() != Some(&b'-') {

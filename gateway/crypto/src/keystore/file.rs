@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use super::{KeyEntry, KeyId, KeyStore, KeyStoreError, KeyUse};
 use crate::sm2::{Prehash, PrivateKey, Signature};
-use crate::x509::Certificate;
+use crate::x509::request::Request;
+use crate::x509::{Certificate, IssueError, Name};
 use crate::{hex, pem, pkcs8, random};
 
 const KEY: &str = "key";
@@ -71,7 +72,6 @@ impl KeyStore for FileKeyStore {
 pub struct KeyFolder<'a> {
     folder: &'a Path,
     passphrase: &'a [u8],
-    /// Fewer in tests, which make many keys.
     iterations: u32,
 }
 
@@ -84,6 +84,17 @@ impl<'a> KeyFolder<'a> {
             .create(folder)
             .map_err(|error| failed(folder, error))?;
         Ok(Self { folder, passphrase, iterations: pkcs8::ITERATIONS })
+    }
+
+    /// With other than the usual work to try a passphrase: tests make and open many keys.
+    #[must_use]
+    pub fn with_iterations(self, iterations: u32) -> Self {
+        Self { iterations, ..self }
+    }
+
+    /// The keys that are there, in order.
+    pub fn ids(&self) -> Result<Vec<KeyId>, KeyStoreError> {
+        key_ids(self.folder)
     }
 
     /// Makes the next generation of a key: the first, or a rotation. It comes into use when its
@@ -116,6 +127,12 @@ impl<'a> KeyFolder<'a> {
             Err(error) => Err(failed(&path, error)),
             Ok(()) => Ok(id),
         }
+    }
+
+    /// A request for a certificate over a key, signed by that key: an encryption key's too, which
+    /// signs nothing else.
+    pub fn request(&self, id: &KeyId, subject: &Name) -> Result<Request, IssueError> {
+        Request::new(subject, &read_key(self.folder, id, self.passphrase)?)
     }
 
     /// Puts a key's certificate, own first and then its issuers', in place of an earlier one.
@@ -268,7 +285,7 @@ mod tests {
     }
 
     fn manage<'a>(folder: &'a Path, passphrase: &'a [u8]) -> Result<KeyFolder<'a>, KeyStoreError> {
-        Ok(KeyFolder { iterations: 10, ..KeyFolder::new(folder, passphrase)? })
+        Ok(KeyFolder::new(folder, passphrase)?.with_iterations(10))
     }
 
     fn mode(path: &Path) -> u32 {

@@ -1,6 +1,6 @@
 //! Revocation lists (证书吊销列表, RFC 5280 clause 5).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use der::asn1::{ObjectIdentifier as Oid, Uint};
 use der::oid::AssociatedOid as _;
@@ -33,7 +33,7 @@ pub struct Crl {
     issuer: Name,
     this_update: UnixSeconds,
     next_update: UnixSeconds,
-    revoked: BTreeSet<Vec<u8>>,
+    revoked: BTreeMap<Vec<u8>, UnixSeconds>,
 }
 
 /// A certificate to be listed.
@@ -116,7 +116,17 @@ impl Crl {
 
     /// Is a number listed? Means nothing before [`chain`](super::chain) has verified the list.
     pub fn lists(&self, serial: &[u8]) -> bool {
-        self.revoked.contains(serial)
+        self.revoked.contains_key(serial)
+    }
+
+    /// What is listed, to be listed again in the next; reasons are not kept.
+    pub fn revoked(&self) -> Vec<Revoked> {
+        let entry = |(serial, at): (&Vec<u8>, &UnixSeconds)| Revoked {
+            serial: serial.clone(),
+            at: *at,
+            reason: None,
+        };
+        self.revoked.iter().map(entry).collect()
     }
 
     pub(super) fn current(&self, at: UnixSeconds) -> bool {
@@ -160,7 +170,10 @@ impl Crl {
             issuer: list.issuer,
             this_update: seconds(list.this_update),
             next_update: seconds(next_update),
-            revoked: entries.iter().map(|e| strip(&e.serial_number)).collect(),
+            revoked: entries
+                .iter()
+                .map(|entry| (strip(&entry.serial_number), seconds(entry.revocation_date)))
+                .collect(),
             tbs: signed.tbs,
         })
     }

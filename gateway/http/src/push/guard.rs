@@ -17,12 +17,15 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use time::Date;
 use tokio::sync::Semaphore;
+use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::Clock;
 use xinqiao_crypto::sm3;
 use xinqiao_store::Store;
 
 use crate::problem::Problem;
 use crate::push::PushState;
+use crate::receipts::ReceiptSigner;
+use crate::tls::Shown;
 use crate::{FeedInfo, Feeds};
 
 /// Requests in progress; more are shed.
@@ -37,6 +40,7 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, Steady, NoOpMiddleware<Durat
 /// The running push interface.
 pub(crate) struct Push {
     pub(super) store: Store,
+    pub(super) receipts: ReceiptSigner,
     feeds: Feeds,
     /// One per feed; `None` where no limit is set.
     limiters: Vec<Option<Limiter>>,
@@ -61,6 +65,7 @@ impl Push {
         };
         Self {
             store: state.store,
+            receipts: state.receipts,
             limiters: state.feeds.iter().map(limiter).collect(),
             feeds: state.feeds,
             clock,
@@ -73,9 +78,14 @@ impl Push {
         &self.feeds[index]
     }
 
+    /// Now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.0.clock.now()
+    }
+
     /// Today in Asia/Shanghai.
     pub(super) fn today(&self) -> Date {
-        self.clock.0.clock.now().shanghai_date()
+        self.now().shanghai_date()
     }
 
     /// Counts one message against the feed's rate.
@@ -94,6 +104,32 @@ impl Push {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "http.rate-limit", "推送过于频繁", detail)
                 .retry_after(seconds)
         })
+    }
+
+    /// A client certificate stands for an agency: it must be the feed's own, where that has named
+    /// any, and never one that another has named.
+    fn identified(&self, index: usize, Shown(shown): Shown) -> Result<(), Problem> {
+        let feed = self.feed(index);
+        let of_any = |one| self.feeds.iter().any(|feed| feed.client_certificates.contains(&one));
+        let fits = match shown {
+            Some(one) if of_any(one) => feed.client_certificates.contains(&one),
+            _ => feed.client_certificates.is_empty(),
+        };
+        if fits {
+            return Ok(());
+        }
+        let code = "http.client-certificate";
+        let shown = shown.map(|digest| xinqiao_crypto::hex(&digest));
+        tracing::warn!(feed = %feed.id, agency = %feed.agency, shown, code, "客户端证书与令牌不属同一单位");
+        let detail = format!(
+            "令牌属于{},但所用的TLS客户端证书{}。请用本单位登记的证书连接;证书已更换的,请联系网关运维人员登记",
+            feed.agency_name,
+            match &shown {
+                None => "没有出示".to_owned(),
+                Some(digest) => format!("不是该单位登记的(SM3指纹{digest})"),
+            }
+        );
+        Err(Problem::new(StatusCode::FORBIDDEN, code, "客户端证书与令牌不符", detail))
     }
 
     /// The feed whose token it is. Every feed is compared in full, so time tells nothing.
@@ -124,6 +160,8 @@ pub(super) async fn admit(
             detail,
         ));
     };
+    let shown = request.extensions().get::<Shown>().copied().unwrap_or_default();
+    push.identified(index, shown)?;
     let Ok(_room) = push.room.try_acquire() else {
         let detail = "同时进行的请求过多,请稍后重新发送相同内容";
         return Err(Problem::new(

@@ -20,7 +20,9 @@ use xinqiao_store::StoreError;
 
 use crate::extract::Asked;
 use crate::problem::Problem;
+use crate::push::Arrived;
 use crate::push::guard::Gate;
+use crate::receipts;
 
 /// A body that brings nothing for so long is given up.
 const IDLE: Duration = Duration::from_secs(30);
@@ -67,7 +69,8 @@ pub(super) async fn receive(
     let receipt = gate.push.store.receive(&feed.id, &feed.agency, arrival, feed.max_bytes).await?;
     let status = if receipt.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     let location = [(LOCATION, format!("/api/v1/messages/{}", receipt.message))];
-    Ok((status, location, Json(receipt)).into_response())
+    let signed = gate.push.receipts.sign(receipts::arrival(&receipt)).await?;
+    Ok((status, location, Json(Arrived { receipt, signed })).into_response())
 }
 
 /// The next chunk; a line gone silent is an error.

@@ -53,6 +53,7 @@ impl Running {
         let state = PushState {
             store: bench.store.clone(),
             feeds: Arc::clone(&bench.feeds),
+            receipts: bench.receipts(),
             clock: Arc::clone(&bench.clock) as _,
         };
         let served = tokio::spawn(serve(listener, None, router(state), shutdown));
@@ -96,6 +97,7 @@ async fn a_receipt_names_a_message_that_is_durably_held() {
     assert_eq!(said.status, 201);
     let receipt = said.receipt();
     assert!(!receipt.duplicate);
+    running.bench.certified(&said.body);
     assert_eq!(said.headers["location"], format!("/api/v1/messages/{}", receipt.message));
 
     let seen = running.get("one", &format!("/api/v1/messages/{}", receipt.message)).await;
@@ -122,7 +124,14 @@ async fn the_same_bytes_get_the_original_receipt() {
     running.bench.clock.on(5_000);
     let again = running.post("one", "a").await;
     assert_eq!(again.status, 200);
-    assert_eq!(again.receipt(), Receipt { duplicate: true, ..first });
+    assert_eq!(again.receipt(), Receipt { duplicate: true, ..first.clone() });
+    // So does who asks for it, and the line is the same.
+    let path = format!("/api/v1/messages/{}/receipt", first.message);
+    let asked = running.get("one", &path).await;
+    assert_eq!(asked.body["arrival"]["statement"], again.body["statement"]);
+    running.bench.certified(&asked.body["arrival"]);
+    assert!(asked.body["outcome"].is_null(), "nothing has processed it yet");
+    running.get("two", &path).await.refused(404, "http.not-found");
     // Another feed's same bytes are another message.
     assert_eq!(running.post("two", "a").await.status, 201);
 }

@@ -121,7 +121,7 @@ async fn play(options: &Options, screen: &mut Screen) -> Result<Tally, String> {
         .cloned()
         .collect();
     let service = Service::start(&pages, PASSWORD).await.map_err(told)?;
-    stage.configure(&platform.url(), &format!("http://{}", service.address())).map_err(told)?;
+    stage.configure(&platform.url(), &format!("http://{}", service.address()))?;
 
     let domain = domain::bundle(None).map_err(told)?;
     let domain = Domain::load(domain).map_err(|error| error.to_string())?;

@@ -1,9 +1,12 @@
 //! Writing to stdout: the one place, so that a reader who leaves (`| head`) ends a command quietly.
 
-use std::io::{BufWriter, IsTerminal as _, StdoutLock, Write};
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, IsTerminal as _, StdoutLock, Write};
+use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use xinqiao_core::fault::io_words;
 use xinqiao_core::model::Timestamp;
 
 use super::CommandError;
@@ -26,6 +29,30 @@ pub(super) fn text(text: impl std::fmt::Display) -> Result<(), CommandError> {
     let mut out = stdout();
     writeln!(out, "{text}")?;
     Ok(out.flush()?)
+}
+
+/// Writes to a new file, or to stdout if none is named.
+pub(super) fn to(file: Option<&Path>, bytes: &[u8]) -> Result<(), CommandError> {
+    let Some(path) = file else {
+        let mut out = stdout();
+        out.write_all(bytes)?;
+        return Ok(out.flush()?);
+    };
+    create(path)?.write_all(bytes).map_err(|error| unwritten(path, &error))
+}
+
+/// A file that was not there.
+pub(super) fn create(path: &Path) -> Result<File, CommandError> {
+    File::create_new(path).map_err(|error| unwritten(path, &error))
+}
+
+/// A file could not be written.
+pub(super) fn unwritten(path: &Path, error: &std::io::Error) -> CommandError {
+    let why = match error.kind() {
+        ErrorKind::AlreadyExists => "文件已存在,不会覆盖".into(),
+        _ => io_words(error),
+    };
+    CommandError::Failed(format!("写 {} 失败:{why}", path.display()))
 }
 
 /// A table with Chinese headings; columns from `numbers` on are right-aligned.

@@ -13,26 +13,27 @@ use xinqiao_core::model::{AgencyId, FeedId, MappingId, TargetId};
 use xinqiao_core::schedule::RetryPolicy;
 use xinqiao_core::spi::ParamProblem;
 use xinqiao_core::yaml::{self, At};
+use xinqiao_crypto::Sm3Digest;
+use xinqiao_crypto::x509::Certificate;
 
 use super::secrets::{self, Resolver};
-use super::{Config, ConfigError, FeedConfig, FeedSource, Listen, TargetConfig, file, glob};
+use super::tls::LinkKeys;
+use super::{
+    Config, ConfigError, FeedConfig, FeedSource, Listen, ListenTls, TargetConfig, file, glob,
+};
 use crate::domain::Domain;
+use crate::keys::KeysConfig;
 
-const GATEWAY: &str = "gateway.yaml";
-const FEEDS: &str = "feeds.yaml";
+pub(super) const GATEWAY: &str = "gateway.yaml";
+pub(super) const FEEDS: &str = "feeds.yaml";
 
 /// Reads and checks both files of a folder.
 pub(super) fn load(folder: &Path, domain: &Domain) -> Result<Config, Box<ConfigError>> {
-    let mut check = Check {
-        folder,
-        domain,
-        files: Bundle::default(),
-        found: Diagnostics::default(),
-        watched: Vec::new(),
-    };
+    let mut check = Check::new(folder);
     let gateway = check.read::<file::GatewayFile>(GATEWAY);
     let feeds = check.read::<file::FeedsFile>(FEEDS);
-    let config = gateway.zip(feeds).and_then(|(gateway, feeds)| check.config(gateway, feeds));
+    let config =
+        gateway.zip(feeds).and_then(|(gateway, feeds)| check.config(gateway, feeds, domain));
     let Check { files, found, .. } = check;
     match config {
         Some(config) if !found.has_errors() => Ok(Config { warnings: found, files, ..config }),
@@ -40,13 +41,50 @@ pub(super) fn load(folder: &Path, domain: &Domain) -> Result<Config, Box<ConfigE
     }
 }
 
-struct Check<'a> {
-    folder: &'a Path,
-    domain: &'a Domain,
+/// Reads and checks the section `keys` of `gateway.yaml`, whatever else is in it.
+pub(super) fn keys(folder: &Path) -> Result<KeysConfig, Box<ConfigError>> {
+    let mut check = Check::new(folder);
+    let secrets = Resolver::new(folder);
+    let file = check.read::<file::GatewayFile>(GATEWAY);
+    let keys = file.and_then(|file| check.keys(file.keys, &secrets));
+    keys.ok_or_else(|| Box::new(ConfigError { files: check.files, found: check.found }))
+}
+
+pub(super) struct Check<'a> {
+    pub(super) folder: &'a Path,
     files: Bundle,
     found: Diagnostics,
     /// Feed, folder and pattern of every watched folder so far.
     watched: Vec<(String, PathBuf, String)>,
+    pub(super) links: LinkKeys,
+}
+
+/// What the feeds must know of the listener.
+#[derive(Clone, Copy)]
+struct Listening {
+    at_all: bool,
+    /// Asks clients for certificates.
+    asks: bool,
+}
+
+struct Agency {
+    id: AgencyId,
+    name: String,
+    /// Signing certificates.
+    signers: Vec<Certificate>,
+    client_certificates: Arc<[Sm3Digest]>,
+}
+
+impl<'a> Check<'a> {
+    fn new(folder: &'a Path) -> Self {
+        Self {
+            folder,
+            files: Bundle::default(),
+            found: Diagnostics::default(),
+            watched: Vec::new(),
+            links: LinkKeys::default(),
+        }
+    }
 }
 
 impl Check<'_> {
@@ -69,7 +107,13 @@ impl Check<'_> {
         }
     }
 
-    fn error(&mut self, file: &str, span: Range<usize>, code: &'static str, message: String) {
+    pub(super) fn error(
+        &mut self,
+        file: &str,
+        span: Range<usize>,
+        code: &'static str,
+        message: String,
+    ) {
         self.tell(Level::Error, file, span, code, message);
     }
 
@@ -116,9 +160,14 @@ impl Check<'_> {
     }
 
     /// A path from the configuration's folder. An empty one would be that folder itself.
-    fn path(&mut self, given: At<String>) -> PathBuf {
+    pub(super) fn path(&mut self, given: At<String>) -> PathBuf {
+        self.path_in(GATEWAY, given)
+    }
+
+    /// [`Self::path`] of a path that stands in `file`.
+    pub(super) fn path_in(&mut self, file: &str, given: At<String>) -> PathBuf {
         if given.value.trim().is_empty() {
-            self.error(GATEWAY, given.span, "config.empty-path", "路径不能为空".into());
+            self.error(file, given.span, "config.empty-path", "路径不能为空".into());
         }
         self.folder.join(given.value)
     }
@@ -152,7 +201,12 @@ impl Check<'_> {
         Value::Object(map)
     }
 
-    fn config(&mut self, gateway: file::GatewayFile, feeds: file::FeedsFile) -> Option<Config> {
+    fn config(
+        &mut self,
+        gateway: file::GatewayFile,
+        feeds: file::FeedsFile,
+        domain: &Domain,
+    ) -> Option<Config> {
         for (name, version) in [(GATEWAY, &gateway.config), (FEEDS, &feeds.config)] {
             if version.value != 1 {
                 let span = version.span.clone();
@@ -160,13 +214,18 @@ impl Check<'_> {
             }
         }
         let secrets = Resolver::new(self.folder);
+        let keys = self.keys(gateway.keys, &secrets);
+        self.links.config.clone_from(&keys);
         let listens = gateway.listen.is_some();
         let listen = gateway.listen.and_then(|listen| self.listen(listen));
+        let asks =
+            listen.as_ref().and_then(|listen| listen.tls.as_ref()).is_some_and(ListenTls::asks);
         let mut targets = Vec::new();
         for (name, target) in gateway.targets.0 {
             targets.extend(self.target(name, target, &secrets));
         }
-        let feeds = self.feeds(feeds, &targets, listens, &secrets);
+        let feeds =
+            self.feeds(feeds, &targets, Listening { at_all: listens, asks }, &secrets, domain);
         let default = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let default = u32::try_from(default).unwrap_or(1).min(256);
         if let Some(mappings) = gateway.mappings {
@@ -174,6 +233,7 @@ impl Check<'_> {
         }
         Some(Config {
             data: self.path(gateway.data),
+            keys: keys?,
             listen,
             workers: size(self.number(GATEWAY, gateway.workers, default, 1..=256)),
             targets,
@@ -184,7 +244,10 @@ impl Check<'_> {
     }
 
     fn listen(&mut self, listen: file::ListenFile) -> Option<Listen> {
-        let tls = listen.tls.map(|tls| (self.path(tls.cert), self.path(tls.key)));
+        let tls = match listen.tls {
+            None => None,
+            Some(tls) => Some(self.listen_tls(tls)?),
+        };
         match listen.address.value.parse() {
             Ok(address) => Some(Listen { address, tls }),
             Err(_) => {
@@ -216,6 +279,8 @@ impl Check<'_> {
         }
         let max_attempts = self.number(GATEWAY, target.max_attempts, 30, 1..=1_000_000);
         let lease = self.number(GATEWAY, target.lease_seconds, 120, 5..=86_400);
+        let seal = target.seal.and_then(|seal| self.seal(seal));
+        let link = format!("投递目标 {}", name.value);
 
         let Some(factory) = xinqiao_adapters::targets::find(&target.kind.value) else {
             let known: Vec<_> =
@@ -224,11 +289,13 @@ impl Check<'_> {
             self.error(GATEWAY, target.kind.span, "config.target-kind", message);
             return None;
         };
-        let id = id?;
-        match factory.build(&id, &self.resolved(&target.params.value), secrets) {
+        let secrets = self.link_secrets(GATEWAY, &link, target.tls, secrets);
+        let (id, secrets) = (id?, secrets?);
+        match factory.build(&id, &self.resolved(&target.params.value), &secrets) {
             Ok(built) => Some(TargetConfig {
                 id,
                 target: built,
+                seal,
                 batch: size(batch),
                 concurrency: size(concurrency),
                 retry: RetryPolicy {
@@ -239,8 +306,7 @@ impl Check<'_> {
                 lease: Duration::from_secs(lease.into()),
             }),
             Err(problems) => {
-                let whose = format!("投递目标 {}", name.value);
-                self.problems(GATEWAY, "config.target", &whose, &target.params, problems);
+                self.problems(GATEWAY, "config.target", &link, &target.params, problems);
                 None
             }
         }
@@ -250,13 +316,35 @@ impl Check<'_> {
         &mut self,
         file: file::FeedsFile,
         targets: &[TargetConfig],
-        listens: bool,
+        listening: Listening,
         secrets: &Resolver,
+        domain: &Domain,
     ) -> Vec<FeedConfig> {
-        let mut agencies = BTreeMap::new();
+        let (mut agencies, mut shown_by) = (BTreeMap::new(), BTreeMap::new());
         for (name, agency) in file.agencies.0 {
+            let files = agency.certificates.map(|files| files.0).unwrap_or_default();
+            let signers = self.certificates(FEEDS, files, "签名证书", Certificate::may_sign);
+            let shown = self.client_certificates(agency.client_certificates);
+            for (digest, span) in &shown {
+                if let Some(other) = shown_by.insert(*digest, name.value.clone()) {
+                    let message = format!("委办局 {other} 已登记这份证书");
+                    self.error(FEEDS, span.clone(), "config.same-certificate", message);
+                } else if listening.at_all && !listening.asks {
+                    let message = "gateway.yaml 的 listen.tls 没有写 clients: optional 或 required,客户端不会出示证书,该局推送会全部被拒绝";
+                    self.error(
+                        FEEDS,
+                        span.clone(),
+                        "config.unasked-certificate",
+                        message.to_owned(),
+                    );
+                }
+            }
+            let client_certificates = shown.into_iter().map(|(digest, _)| digest).collect();
             match AgencyId::new(&name.value) {
-                Ok(id) => drop(agencies.insert(name.value, (id, agency.name))),
+                Ok(id) => {
+                    let agency = Agency { id, name: agency.name, signers, client_certificates };
+                    agencies.insert(name.value, agency);
+                }
                 Err(e) => self.error(FEEDS, name.span, "config.id", e.to_string()),
             }
         }
@@ -264,8 +352,8 @@ impl Check<'_> {
         let mut feeds = Vec::new();
         for (name, feed) in file.feeds.0 {
             let kind = feed.source.kind.clone();
-            let built = self.feed(&name, feed, &agencies, targets, secrets);
-            if kind.value == "push" && !listens {
+            let built = self.feed(&name, feed, &agencies, targets, secrets, domain);
+            if kind.value == "push" && !listening.at_all {
                 let message = "gateway.yaml 没有 listen,推送的报文到不了".to_owned();
                 self.tell(Level::Warning, FEEDS, kind.span, "config.no-listen", message);
             }
@@ -285,23 +373,24 @@ impl Check<'_> {
         &mut self,
         name: &At<String>,
         feed: file::FeedFile,
-        agencies: &BTreeMap<String, (AgencyId, String)>,
+        agencies: &BTreeMap<String, Agency>,
         targets: &[TargetConfig],
         secrets: &Resolver,
+        domain: &Domain,
     ) -> Option<FeedConfig> {
         let id = FeedId::new(&name.value)
             .map_err(|e| self.error(FEEDS, name.span.clone(), "config.id", e.to_string()))
             .ok();
-        let agency = agencies.get(&feed.agency.value).cloned();
+        let agency = agencies.get(&feed.agency.value);
         if agency.is_none() {
             let message = "agencies 中没有这个委办局".to_owned();
             self.error(FEEDS, feed.agency.span, "config.agency", message);
         }
         let mapping = MappingId::new(&feed.mapping.value)
             .ok()
-            .and_then(|id| self.domain.mappings.get(&id).map(|(_, mapping)| Arc::clone(mapping)));
+            .and_then(|id| domain.mappings.get(&id).map(|(_, mapping)| Arc::clone(mapping)));
         if mapping.is_none() {
-            let known = self.domain.mappings.keys().map(MappingId::as_str);
+            let known = domain.mappings.keys().map(MappingId::as_str);
             let near = yaml::nearest(&feed.mapping.value, known);
             let hint = near.map_or_else(String::new, |near| format!(",是否想写“{near}”?"));
             let message = format!("没有这个映射规则{hint}");
@@ -327,14 +416,17 @@ impl Check<'_> {
         }
         let megabytes = self.number(FEEDS, feed.max_megabytes, 1_024, 1..=102_400);
         let source = self.source(&name.value, feed.source, secrets);
-        let (agency, agency_name) = agency?;
+        let agency = agency?;
+        let envelope = self.envelope(feed.envelope, &agency.signers);
         Some(FeedConfig {
             id: id?,
-            agency,
-            agency_name,
+            agency: agency.id.clone(),
+            agency_name: agency.name.clone(),
+            client_certificates: Arc::clone(&agency.client_certificates),
             mapping: mapping?,
             targets: wanted.into(),
             source: source?,
+            envelope,
             max_bytes: u64::from(megabytes) << 20,
         })
     }
@@ -347,6 +439,8 @@ impl Check<'_> {
     ) -> Option<FeedSource> {
         let params = self.resolved(&file.params.value);
         let whose = format!("接入任务 {feed}");
+        let tls_at = file.tls.as_ref().map(|tls| tls.policy.span.clone());
+        let secrets = &self.link_secrets(FEEDS, &whose, file.tls, secrets)?;
         let built = if file.kind.value == "push" {
             secrets::push(&params, secrets)
                 .map(|(token, per_minute)| FeedSource::Push { token, per_minute })
@@ -362,6 +456,10 @@ impl Check<'_> {
             let kind = file.kind.value.clone();
             factory.build(&params, secrets).map(|source| FeedSource::Pull { kind, source })
         };
+        if built.is_ok() && secrets.left_over() {
+            let message = format!("{whose}:数据源 {} 不建立连接,请去掉 tls", file.kind.value);
+            self.error(FEEDS, tls_at.unwrap_or_default(), "config.tls", message);
+        }
         if file.kind.value == "folder" {
             self.watch(feed, &file.params, &params);
         }

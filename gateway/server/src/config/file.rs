@@ -15,12 +15,32 @@ file_struct! {
         data: At<String>,
         /// 目录、日历、映射规则所在目录;不写则用程序自带的
         mappings: Option<At<String>>,
+        /// 网关自己的密钥,以及信任谁的证书
+        keys: KeysFile,
         /// 委办局推送的监听地址;不写则不监听
         listen: Option<ListenFile>,
         /// 解码、映射、校验的并行数;1 到 256,不写则与处理器核数相同
         workers: Option<At<u32>>,
         /// 投递目标
         targets: Entries<TargetFile>,
+    }
+}
+
+file_struct! {
+    /// 密钥与信任。密钥用 xinqiao keys 管理
+    pub(super) struct KeysFile {
+        /// 密钥目录,见 docs/formats/keys.md
+        folder: At<String>,
+        /// 打开密钥的口令,写成 { file: … } 或 { env: … }
+        passphrase: At<Params>,
+        /// 网关签名、收件所用密钥的名称,缺省 gateway
+        identity: Option<At<String>>,
+        /// 落盘加密所用密钥的名称,缺省 storage
+        storage: Option<At<String>>,
+        /// 信任的签发者(CA)证书文件
+        trust: Option<Several<At<String>>>,
+        /// 吊销列表文件;写了就要求每个签发者都有有效的吊销列表
+        revocations: Option<Several<At<String>>>,
     }
 }
 
@@ -35,12 +55,44 @@ file_struct! {
 }
 
 file_struct! {
-    /// 监听所用的证书
+    /// 监听的 TLS,详见 docs/formats/tls.zh.md
     pub(super) struct TlsFile {
-        /// 证书链文件
-        cert: At<String>,
-        /// 私钥文件
-        key: At<String>,
+        /// classical 只用国际算法,gm 只用国密(RFC 8998),either 两者都可、能用国密的一律用国密;缺省 classical
+        policy: Option<At<String>>,
+        /// 国际算法的证书链文件(PEM)
+        cert: Option<At<String>>,
+        /// 国际算法的私钥文件(PEM)
+        key: Option<At<String>>,
+        /// 国密签名密钥的名称,在密钥目录中
+        gm_key: Option<At<String>>,
+        /// 是否要求客户端出示证书:none、optional 或 required,缺省 none
+        clients: Option<At<String>>,
+        /// 验证客户端证书的根证书文件(PEM)
+        roots: Option<Several<At<String>>>,
+        /// 吊销列表文件(PEM 或 DER),改动后自动重读;写了就要求每个签发者都有
+        crls: Option<Several<At<String>>>,
+        /// 吊销列表过期时:accept 告警并照旧使用,refuse 拒绝连接;缺省 accept
+        stale_crls: Option<At<String>>,
+    }
+}
+
+file_struct! {
+    /// 网关向外连接的 TLS,详见 docs/formats/tls.zh.md
+    pub(super) struct LinkTlsFile {
+        /// classical 或 gm;不会由一种退到另一种
+        policy: At<String>,
+        /// 验证对方的根证书文件(PEM)
+        roots: At<Several<At<String>>>,
+        /// 吊销列表文件(PEM 或 DER),改动后自动重读;写了就要求每个签发者都有
+        crls: Option<Several<At<String>>>,
+        /// 吊销列表过期时:accept 告警并照旧使用,refuse 拒绝连接;缺省 accept
+        stale_crls: Option<At<String>>,
+        /// 本方的国际算法证书链文件(PEM),对方要求时出示
+        cert: Option<At<String>>,
+        /// 本方的国际算法私钥文件(PEM)
+        key: Option<At<String>>,
+        /// 本方的国密签名密钥名称,在密钥目录中,对方要求时出示其证书
+        gm_key: Option<At<String>>,
     }
 }
 
@@ -51,6 +103,10 @@ file_struct! {
         kind: At<String>,
         /// 协议的参数
         params: At<Params>,
+        /// 以数字信封投递:签名并加密给收件证书;不写则不加信封
+        seal: Option<SealFile>,
+        /// 连接所用的 TLS;不写则用参数 ca、client-cert、client-key(国际算法)
+        tls: Option<LinkTlsFile>,
         /// 每次请求的记录数,1 到 5000,缺省 200
         batch: Option<At<u32>>,
         /// 同时进行的请求数,1 到 64,缺省 2
@@ -63,6 +119,16 @@ file_struct! {
         max_attempts: Option<At<u32>>,
         /// 一批记录最多占用的秒数,5 到 86400,缺省 120
         lease_seconds: Option<At<u32>>,
+    }
+}
+
+file_struct! {
+    /// 投递所用的数字信封
+    pub(super) struct SealFile {
+        /// 收件方的加密证书文件,至少一份
+        to: At<Several<At<String>>>,
+        /// 加密方式:standard(SM4-CBC,国标)或 gcm(SM4-GCM,对端须也是信桥);缺省 standard
+        cipher: Option<At<String>>,
     }
 }
 
@@ -83,6 +149,10 @@ file_struct! {
     pub(super) struct AgencyFile {
         /// 全称
         name: String,
+        /// 该局的签名证书文件(PEM 或 DER),换证期间可写多份;用于核对信封的签名者
+        certificates: Option<Several<At<String>>>,
+        /// 该局推送时出示的 TLS 客户端证书文件(PEM 或 DER),换证期间可写多份;写了就只收持其一的连接
+        client_certificates: Option<Several<At<String>>>,
     }
 }
 
@@ -97,6 +167,8 @@ file_struct! {
         targets: At<Several<At<String>>>,
         /// 数据源
         source: SourceFile,
+        /// 报文是否为数字信封:required 必须签名并加密,allowed 可以是;不写则不拆信封
+        envelope: Option<At<String>>,
         /// 单个报文的最大兆字节数,1 到 102400,缺省 1024
         max_megabytes: Option<At<u32>>,
     }
@@ -109,6 +181,8 @@ file_struct! {
         kind: At<String>,
         /// 协议的参数
         params: At<Params>,
+        /// 连接所用的 TLS;不写则用参数 ca、client-cert、client-key(国际算法)
+        tls: Option<LinkTlsFile>,
     }
 }
 

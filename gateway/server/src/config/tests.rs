@@ -14,6 +14,7 @@ data: data
 listen: { address: 127.0.0.1:0 }
 targets:
   city: { kind: rest, params: { url: 'http://127.0.0.1:9/rows' } }
+keys: { folder: keys, passphrase: { file: token } }
 ";
 const FEEDS: &str = "\
 config: 1
@@ -162,6 +163,7 @@ fn a_watched_folder_is_there_or_warned_of_and_its_files_have_one_feed() {
 
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("gateway.yaml"), GATEWAY).unwrap();
+    std::fs::write(folder.path().join("token"), "a passphrase").unwrap();
     std::fs::write(folder.path().join("feeds.yaml"), watching(&[("none", "*")])).unwrap();
     let domain = Domain::load(bundle(None).unwrap()).unwrap();
     let config = load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));

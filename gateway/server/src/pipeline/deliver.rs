@@ -5,7 +5,7 @@ use std::time::Duration;
 use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::schedule::RetryPolicy;
-use xinqiao_core::spi::{Outcome, Parcel, Target, TargetError};
+use xinqiao_core::spi::{Outcome, Parcel, Sealer, Target, TargetError};
 use xinqiao_store::{Leased, SettledAs, Settlement};
 
 /// What a delivery gave.
@@ -20,12 +20,13 @@ pub struct Delivery {
 /// Sends a batch and works out how each item ends. `now` is asked after the answer.
 pub async fn deliver(
     target: &dyn Target,
+    sealer: Option<&dyn Sealer>,
     retry: RetryPolicy,
     leased: Vec<Leased>,
     now: impl Fn() -> Timestamp,
 ) -> Delivery {
     let (ends, parcels): (Vec<_>, Vec<_>) = leased.into_iter().map(split).unzip();
-    let answer = target.deliver(&parcels).await;
+    let answer = target.deliver(&parcels, sealer).await;
     let now = now();
     let unwell = match &answer {
         Ok(_) => None,

@@ -17,7 +17,8 @@ use xinqiao_store::{MessageEnd, PendingMessage, RowChunk, Store, StoreError};
 
 use crate::config::FeedConfig;
 use crate::domain::Domain;
-use crate::pipeline::{Destination, Job, entry, message_end, process};
+use crate::keys::Keys;
+use crate::pipeline::{Destination, Job, Unsealing, entry, message_end, process, unseal};
 
 /// Rows committed in one transaction.
 const CHUNK: usize = 500;
@@ -36,6 +37,8 @@ pub struct Processing {
     pub domain: Arc<Domain>,
     /// Feeds by id, with what their records carry.
     pub feeds: BTreeMap<FeedId, (FeedConfig, Destination)>,
+    /// Opens envelopes.
+    pub keys: Arc<Keys>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Messages processed at once.
@@ -207,6 +210,12 @@ impl Processing {
         if message.bytes == 0 && input.read(&mut [0]).is_ok_and(|n| n == 0) {
             return failed("decode.empty", "报文为空");
         }
+        let policy = feed.envelope.as_ref();
+        let unsealing = Unsealing { keys: &self.keys, policy, at: self.clock.now() };
+        let mut input = match unseal(&unsealing, input) {
+            Ok(input) => input,
+            Err(error) => return failed(error.code(), &error.to_string()),
+        };
         let outcome = process(&job, &mut *input, &mut |row| each(entry(row, destination)));
         message_end(outcome, job.today)
     }

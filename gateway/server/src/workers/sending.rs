@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use xinqiao_core::spi::{Clock, Shutdown};
+use xinqiao_core::spi::{Clock, Sealer, Shutdown};
 use xinqiao_store::{LeaseToken, Leased, Store, StoreError};
 
 use crate::config::TargetConfig;
@@ -20,6 +20,7 @@ const IDLE: Duration = Duration::from_secs(5);
 pub async fn send(
     store: Store,
     target: TargetConfig,
+    sealer: Option<Arc<dyn Sealer>>,
     failures: Arc<AtomicU32>,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
@@ -42,7 +43,7 @@ pub async fn send(
         let mut unwell = None;
         for batch in batches(leased) {
             let Delivery { settlements, unwell: now_unwell } =
-                held(&store, lease_millis, &target, batch, &clock).await;
+                held(&store, lease_millis, &target, sealer.as_deref(), batch, &clock).await;
             store.settle(settlements).await?;
             unwell = now_unwell;
         }
@@ -81,11 +82,12 @@ async fn held(
     store: &Store,
     lease_millis: u64,
     target: &TargetConfig,
+    sealer: Option<&dyn Sealer>,
     batch: Vec<Leased>,
     clock: &Arc<dyn Clock>,
 ) -> Delivery {
     let tokens: Vec<LeaseToken> = batch.iter().map(|item| item.token).collect();
-    let delivery = deliver(&*target.target, target.retry, batch, || clock.now());
+    let delivery = deliver(&*target.target, sealer, target.retry, batch, || clock.now());
     tokio::pin!(delivery);
     loop {
         tokio::select! {

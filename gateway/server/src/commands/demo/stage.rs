@@ -7,6 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use xinqiao_core::fault::io_words;
+use xinqiao_core::spi::Clock as _;
+use xinqiao_crypto::pkcs8;
+use xinqiao_crypto::x509::parse_name;
+
+use crate::clock::SystemClock;
+use crate::config;
+use crate::keys;
 
 use super::agencies::{AGENCIES, Channel, Message, PAGE};
 
@@ -43,8 +50,20 @@ impl Stage {
     }
 
     /// Writes the configuration.
-    pub(super) fn configure(&self, platform: &str, service: &str) -> io::Result<()> {
+    pub(super) fn configure(&self, platform: &str, service: &str) -> Result<(), String> {
+        let told = |error: io::Error| io_words(&error).into_owned();
+        self.write(platform, service).map_err(told)?;
+        let config = config::keys(&self.folder).map_err(|error| error.to_string())?;
+        let subject =
+            parse_name("CN=演示网关,O=仅供演示,C=CN").map_err(|error| error.to_string())?;
+        keys::init(&config, &subject, SystemClock.now(), pkcs8::ITERATIONS)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
+    fn write(&self, platform: &str, service: &str) -> io::Result<()> {
         fs::create_dir_all(self.folder.join("secrets"))?;
+        keys::make_passphrase(&self.folder.join("secrets/passphrase"))?;
         fs::write(self.folder.join("secrets/yjj-token"), format!("{TOKEN}\n"))?;
         fs::write(self.folder.join("secrets/jtj-password"), format!("{PASSWORD}\n"))?;
         fs::write(self.folder.join("gateway.yaml"), gateway_yaml(platform))?;
@@ -90,6 +109,7 @@ fn gateway_yaml(platform: &str) -> String {
         "# 演示用配置,由 xinqiao demo 写出\n\
          config: 1\n\
          data: data\n\
+         keys: {{ folder: keys, passphrase: {{ file: secrets/passphrase }} }}\n\
          listen: {{ address: \"127.0.0.1:0\" }}\n\
          targets:\n  \
            city:\n    \

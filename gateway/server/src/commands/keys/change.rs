@@ -1,0 +1,155 @@
+//! Making, certifying and rotating keys.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use serde_json::json;
+use xinqiao_core::fault::io_words;
+use xinqiao_core::spi::Clock as _;
+use xinqiao_crypto::keystore::{KeyFolder, KeyId, KeyUse};
+use xinqiao_crypto::x509::{CERTIFICATE_LABEL, Certificate, Name, parse_name};
+use xinqiao_crypto::{pem, pkcs8};
+use zeroize::Zeroizing;
+
+use super::{configured, failed, path, use_name};
+use crate::clock::SystemClock;
+use crate::commands::{CommandError, Global, out};
+use crate::config;
+use crate::keys::{self, KeysConfig};
+
+/// `keys init`. Makes what is missing and leaves what is there.
+pub(super) fn init(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
+    if let Some(file) = config::passphrase_file(&global.config) {
+        keys::make_passphrase(&file).map_err(|error| out::unwritten(&file, &error))?;
+    }
+    let config = configured(global)?;
+    let subject = subject(matches)?;
+    let made = keys::init(&config, &subject, SystemClock.now(), pkcs8::ITERATIONS)?;
+    told(global, &made)?;
+    if !global.json && !made.is_empty() {
+        out::text(format!(
+            "密钥在 {},请与口令分开备份:丢失 {} 的密钥,已落盘的报文和记录就无法再读出。\
+             证书为自签,正式使用前请用 keys request 向签发机构申请,再用 keys import 导入。",
+            config.folder.display(),
+            config.storage,
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `keys new`.
+pub(super) fn new(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
+    let config = configured(global)?;
+    let uses: &[KeyUse] = match matches.get_one::<String>("use").map_or("", String::as_str) {
+        "sign" => &[KeyUse::Sign],
+        "encrypt" => &[KeyUse::Encrypt],
+        _ => &[KeyUse::Sign, KeyUse::Encrypt],
+    };
+    let name = text(matches, "name");
+    let folder = open(&config)?;
+    let made = uses.iter().map(|usage| folder.generate(name, *usage));
+    let made = made.collect::<Result<Vec<_>, _>>()?;
+    told(global, &made)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `keys rotate`: the next generation of every use the name has. The storage key comes into use at
+/// once; others wait for their certificates.
+pub(super) fn rotate(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
+    let config = configured(global)?;
+    let name = text(matches, "name");
+    let folder = open(&config)?;
+    let have = folder.ids()?;
+    let uses: Vec<KeyUse> = [KeyUse::Sign, KeyUse::Encrypt]
+        .into_iter()
+        .filter(|usage| have.iter().any(|id| id.name() == name && id.usage() == *usage))
+        .collect();
+    if uses.is_empty() {
+        return Err(failed(format!("没有名为 {name} 的密钥")));
+    }
+    let made = uses.iter().map(|usage| folder.generate(name, *usage));
+    let made = made.collect::<Result<Vec<_>, _>>()?;
+    told(global, &made)?;
+    if !global.json {
+        out::text("新一代密钥要等证书导入后才启用:请用 keys request 申请,再用 keys import 导入")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `keys request`.
+pub(super) fn request(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
+    let config = configured(global)?;
+    let Some(id) = matches.get_one::<KeyId>("key") else {
+        return Err(CommandError::Broken("缺少密钥".into()));
+    };
+    let request = open(&config)?.request(id, &subject(matches)?)?;
+    out::to(path(matches, "out").as_deref(), request.to_pem().as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `keys import`: certificates go to the key named, private keys become the next generation.
+pub(super) fn import(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
+    let config = configured(global)?;
+    let file = path(matches, "file").unwrap_or_default();
+    let bytes = Zeroizing::new(read(&file)?);
+    let key = text(matches, "key");
+    let folder = open(&config)?;
+    let blocks = pem::blocks(&bytes).map_err(failed)?;
+    let certificate = blocks.first().map_or_else(
+        || Certificate::from_der(&bytes).is_ok(),
+        |block| block.label == CERTIFICATE_LABEL,
+    );
+    if certificate {
+        let id: KeyId = key.parse().map_err(failed)?;
+        let chain = Certificate::from_file(&bytes)?;
+        folder.put_chain(&id, &chain)?;
+        out::text(format!("{id} 的证书已导入,到期日见 keys list;运行中的网关重启后启用"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wrong = || failed("导入私钥时,密钥应写成 名称.用途,如 gateway.sign、gateway.encrypt");
+    let (name, usage) = key.rsplit_once('.').ok_or_else(wrong)?;
+    let usage: KeyUse = usage.parse().map_err(|_| wrong())?;
+    let private = match path(matches, "passphrase-file") {
+        Some(file) => {
+            let passphrase = Zeroizing::new(read(&file)?);
+            pkcs8::decrypt(&bytes, passphrase.trim_ascii_end())
+        }
+        None => pkcs8::read_plain(&bytes),
+    };
+    let id = folder.add(name, usage, &private.map_err(failed)?)?;
+    told(global, &[id])?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(config: &KeysConfig) -> Result<KeyFolder<'_>, CommandError> {
+    Ok(KeyFolder::new(&config.folder, config.passphrase.as_bytes())?)
+}
+
+fn told(global: &Global, made: &[KeyId]) -> Result<(), CommandError> {
+    if global.json {
+        let ids: Vec<String> = made.iter().map(ToString::to_string).collect();
+        return out::json(&json!({ "made": ids }));
+    }
+    if made.is_empty() {
+        return out::text("所需的密钥都已存在,没有改动");
+    }
+    for id in made {
+        out::text(format!("已生成 {id}({})", use_name(id.usage())))?;
+    }
+    Ok(())
+}
+
+fn subject(matches: &ArgMatches) -> Result<Name, CommandError> {
+    Ok(parse_name(text(matches, "subject"))?)
+}
+
+fn text<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {
+    matches.get_one::<String>(name).map_or("", String::as_str)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
+    std::fs::read(path).map_err(|error| {
+        CommandError::Broken(format!("读取 {} 失败:{}", path.display(), io_words(&error)))
+    })
+}

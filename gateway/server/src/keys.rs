@@ -1,0 +1,252 @@
+//! The gateway's keys and whom it trusts, as the `keys` section of its configuration has them.
+
+use std::fs::OpenOptions;
+use std::io::{Cursor, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use xinqiao_core::fault::io_words;
+use xinqiao_core::model::Timestamp;
+use xinqiao_core::spi::{Clock, Sealer};
+use xinqiao_crypto::envelope::{EnvelopeError, Signing, sign_and_seal};
+use xinqiao_crypto::hex;
+use xinqiao_crypto::keystore::{
+    FileKeyStore, KeyEntry, KeyFolder, KeyId, KeyStore, KeyStoreError, KeyUse, StoredKey,
+};
+use xinqiao_crypto::sm2::PrivateKey;
+use xinqiao_crypto::x509::chain::{Revocation, Trust};
+use xinqiao_crypto::x509::crl::Crl;
+use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
+use xinqiao_crypto::x509::{Certificate, IssueError, Name, UnixSeconds, X509Error};
+use zeroize::Zeroizing;
+
+use crate::config::SealTo;
+
+/// The `keys` section, checked; nothing of it is opened yet.
+#[derive(Clone)]
+pub struct KeysConfig {
+    /// Folder of the keys.
+    pub folder: PathBuf,
+    /// Opens all of them.
+    pub passphrase: Zeroizing<String>,
+    /// Name of the keys the gateway signs with, and is sealed to.
+    pub identity: String,
+    /// Name of the encryption key that what is stored is sealed to.
+    pub storage: String,
+    /// Files of certificates trusted as issuers.
+    pub trust: Vec<PathBuf>,
+    /// Files of revocation lists; if there is any, every issuer must have a current one.
+    pub revocations: Vec<PathBuf>,
+}
+
+/// The keys, opened.
+pub struct Keys {
+    store: Arc<dyn KeyStore>,
+    identity: String,
+    storage: String,
+    anchors: Vec<Certificate>,
+    revocations: Vec<Crl>,
+}
+
+/// Why keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The store of keys does not open, or fails.
+    #[error(transparent)]
+    Store(#[from] KeyStoreError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// There is no key of this name and use, or it has no certificate.
+    #[error("密钥目录中没有{what} {name}:请执行 xinqiao keys init,或核对 gateway.yaml 的 keys")]
+    Missing {
+        /// Its name.
+        name: String,
+        /// 签名密钥, 加密密钥, 证书.
+        what: &'static str,
+    },
+    /// A certificate or revocation list that cannot be read.
+    #[error("{path}:{why}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Keys {
+    /// Opens the keys and reads whom to trust. Takes about 0.1 s per key.
+    pub fn open(config: &KeysConfig) -> Result<Self, KeysError> {
+        let store = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
+        let mut anchors = Vec::new();
+        for path in &config.trust {
+            anchors.extend(read_certificates(path)?);
+        }
+        let mut revocations = Vec::new();
+        for path in &config.revocations {
+            revocations.extend(read(path, Crl::from_file)?);
+        }
+        let keys = Self {
+            store: Arc::new(store),
+            identity: config.identity.clone(),
+            storage: config.storage.clone(),
+            anchors,
+            revocations,
+        };
+        keys.key(&keys.storage, KeyUse::Encrypt, "落盘加密密钥")?;
+        keys.certified(KeyUse::Sign)?;
+        keys.certified(KeyUse::Encrypt)?;
+        Ok(keys)
+    }
+
+    /// Where the private keys are.
+    pub fn store(&self) -> &Arc<dyn KeyStore> {
+        &self.store
+    }
+
+    /// Name of the key that what is stored is sealed to.
+    pub fn storage(&self) -> &str {
+        &self.storage
+    }
+
+    /// Name of the keys the gateway signs with, and is sealed to.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// The gateway's key of this use, with its certificate first in `chain`.
+    pub fn certified(&self, usage: KeyUse) -> Result<KeyEntry, KeysError> {
+        let what = match usage {
+            KeyUse::Sign => "签名密钥",
+            KeyUse::Encrypt => "加密密钥",
+        };
+        let entry = self.key(&self.identity, usage, what)?;
+        if entry.chain.is_empty() {
+            let name = entry.id.to_string();
+            return Err(KeysError::Missing { name, what: "证书" });
+        }
+        Ok(entry)
+    }
+
+    /// Whom to trust at a time.
+    pub fn trust(&self, at: Timestamp) -> Trust<'_> {
+        let revocation = match self.revocations.as_slice() {
+            [] => Revocation::Unchecked,
+            lists => Revocation::Required(lists),
+        };
+        Trust { anchors: &self.anchors, revocation, at: seconds(at) }
+    }
+
+    fn key(&self, name: &str, usage: KeyUse, what: &'static str) -> Result<KeyEntry, KeysError> {
+        let current = self.store.current(name, usage)?;
+        current.ok_or_else(|| KeysError::Missing { name: name.to_owned(), what })
+    }
+}
+
+/// Days a self-signed certificate holds.
+const SELF_SIGNED_DAYS: u32 = 3 * 365;
+
+/// Makes what is missing of the keys that the gateway needs: its own with self-signed certificates
+/// over `subject`, and the one for what is stored.
+pub fn init(
+    config: &KeysConfig,
+    subject: &Name,
+    at: Timestamp,
+    iterations: u32,
+) -> Result<Vec<KeyId>, KeysError> {
+    let folder = KeyFolder::new(&config.folder, config.passphrase.as_bytes())?;
+    let folder = folder.with_iterations(iterations);
+    let have = folder.ids()?;
+    let has = |name: &str, usage| have.iter().any(|id| id.name() == name && id.usage() == usage);
+    let mut made = Vec::new();
+    for (usage, role) in [(KeyUse::Sign, Role::Signing), (KeyUse::Encrypt, Role::Encryption)] {
+        if has(&config.identity, usage) {
+            continue;
+        }
+        let key = PrivateKey::generate().map_err(KeyStoreError::from)?;
+        let template = Template::new(subject.clone(), role, seconds(at), SELF_SIGNED_DAYS);
+        let certificate = issue_self_signed(&template, &key)?;
+        let id = folder.add(&config.identity, usage, &key)?;
+        folder.put_chain(&id, &[certificate])?;
+        made.push(id);
+    }
+    if !has(&config.storage, KeyUse::Encrypt) {
+        made.push(folder.generate(&config.storage, KeyUse::Encrypt)?);
+    }
+    Ok(made)
+}
+
+/// Writes a random passphrase into a file (0600); one that is there stays.
+pub fn make_passphrase(file: &Path) -> std::io::Result<()> {
+    let secret = PrivateKey::generate().map_err(std::io::Error::other)?;
+    let passphrase = Zeroizing::new(hex(secret.to_bytes().as_slice()));
+    if let Some(parent) = file.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Ok(mut made) => {
+            made.write_all(passphrase.as_bytes())?;
+            made.sync_all()
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Signs what leaves as the gateway, and seals it to a target's certificates.
+pub struct EnvelopeSealer {
+    keys: Arc<Keys>,
+    signing: KeyEntry,
+    to: SealTo,
+    clock: Arc<dyn Clock>,
+}
+
+impl EnvelopeSealer {
+    /// With the gateway's signing key as it now is.
+    pub fn new(keys: Arc<Keys>, to: SealTo, clock: Arc<dyn Clock>) -> Result<Self, KeysError> {
+        let signing = keys.certified(KeyUse::Sign)?;
+        Ok(Self { keys, signing, to, clock })
+    }
+}
+
+impl Sealer for EnvelopeSealer {
+    fn seal(&self, content: &[u8]) -> Result<Vec<u8>, String> {
+        let sealed = || {
+            let signer = StoredKey::new(&**self.keys.store(), &self.signing.id)?;
+            let Some((certificate, chain)) = self.signing.chain.split_first() else {
+                return Err(EnvelopeError::NoCertificate);
+            };
+            let at = seconds(self.clock.now());
+            let signing = Signing { certificate, chain, signer: &signer, at };
+            let SealTo { to, cipher } = &self.to;
+            let mut out = Vec::with_capacity(content.len() + 4_096);
+            sign_and_seal(&mut Cursor::new(content), &signing, to, *cipher, &mut out)?;
+            Ok(out)
+        };
+        sealed().map_err(|error| format!("无法签名加密:{error}"))
+    }
+}
+
+/// Certificates count in seconds.
+pub fn seconds(at: Timestamp) -> UnixSeconds {
+    UnixSeconds(at.0 / 1_000)
+}
+
+/// All certificates of a file, PEM or DER; at least one.
+pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, KeysError> {
+    read(path, Certificate::from_file)
+}
+
+fn read<T>(
+    path: &Path,
+    parse: impl Fn(&[u8]) -> Result<Vec<T>, X509Error>,
+) -> Result<Vec<T>, KeysError> {
+    let shown = || path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| KeysError::File {
+        path: shown(),
+        why: format!("读取失败:{}", io_words(&error)),
+    })?;
+    parse(&bytes).map_err(|error| KeysError::File { path: shown(), why: error.to_string() })
+}

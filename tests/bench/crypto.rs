@@ -226,13 +226,11 @@ fn report(rates: &Rates) {
         "sm3" | "gcm" => (what, "MB/s", size as f64 / 1e6),
         _ => (what, "/s", 1.0),
     });
-    let more = [
-        (LANES, "MB/s", 16.0 * 16_384.0 / 1e6),
-        (BATCH_GCM, "/s", 1.0),
-        (BATCH_CBC, "/s", 1.0),
-    ];
+    let more =
+        [(LANES, "MB/s", 16.0 * 16_384.0 / 1e6), (BATCH_GCM, "/s", 1.0), (BATCH_CBC, "/s", 1.0)];
     for (what, unit, times) in lines.chain(more) {
-        let show = |rates: Vec<f64>| spread(&mut rates.iter().map(|r| r * times).collect::<Vec<_>>());
+        let show =
+            |rates: Vec<f64>| spread(&mut rates.iter().map(|r| r * times).collect::<Vec<_>>());
         println!("{what:26} {} {unit}", show(ours(what)));
         for peer in Peer::IN_C {
             if let Some(theirs) = theirs(what, peer.name()) {

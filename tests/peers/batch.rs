@@ -57,9 +57,10 @@ fn content_keys_survive_every_peer() {
                     assert_eq!(told, Told::Done(plain.clone()), "{peer:?} opens {n}");
                 }
 
-                let requests = plain.iter().enumerate().map(|(n, plain)| {
-                    request(&format!("seal{}", format(n).1), &[&public, plain])
-                });
+                let requests = plain
+                    .iter()
+                    .enumerate()
+                    .map(|(n, plain)| request(&format!("seal{}", format(n).1), &[&public, plain]));
                 let theirs = driver.ask_all(requests.collect()).unwrap();
                 for (n, (told, plain)) in theirs.into_iter().zip(plain).enumerate() {
                     let opened = key.open_as(format(n).0, &told.done().unwrap());

@@ -56,7 +56,8 @@ fn openssl_verifies_our_chains_and_lists() {
         let chain = "verify -x509_strict -CAfile root.pem -untrusted ca.pem";
         desk.ok(&format!("{chain} leaf.pem"));
         desk.ok(&format!("{chain} -crl_check_all -CRLfile lists.pem leaf.pem"));
-        let (good, text) = desk.run(&format!("{chain} -crl_check_all -CRLfile revoked.pem leaf.pem"));
+        let (good, text) =
+            desk.run(&format!("{chain} -crl_check_all -CRLfile revoked.pem leaf.pem"));
         assert!(!good && text.contains("certificate revoked"), "{peer:?} {text}");
         desk.ok("crl -in revoked.der -inform DER -CAfile ca.pem -noout -verify");
         // A changed signature, a stranger's list, a stranger's root.
@@ -97,10 +98,8 @@ fn gmssl_verifies_our_chains_and_lists() {
     desk.write("ours.csr", request.to_pem());
     desk.ok("reqparse -in ours.csr");
     desk.write_encrypted_key("ca.key", &ours.ca_key, "1234");
-    desk.ok(
-        "reqsign -in ours.csr -serial_len 12 -days 20 -cacert ca.pem -key ca.key -pass 1234 \
-         -key_usage digitalSignature -out issued.pem",
-    );
+    desk.ok("reqsign -in ours.csr -serial_len 12 -days 20 -cacert ca.pem -key ca.key -pass 1234 \
+         -key_usage digitalSignature -out issued.pem");
     let issued = desk.certificate("issued.pem");
     assert_eq!(issued.public_key(), ours.leaf_key.public_key());
     let trust = Trust {
@@ -128,10 +127,8 @@ fn we_verify_the_chains_and_lists_of_openssl() {
         for name in ["root", "ca", "leaf"] {
             desk.ok(&format!("genpkey -algorithm SM2 -out {name}.key"));
         }
-        desk.ok(
-            "req -x509 -new -sm3 -key root.key -subj /CN=根 -utf8 -days 30 -config own.cnf \
-             -extensions root -out root.pem",
-        );
+        desk.ok("req -x509 -new -sm3 -key root.key -subj /CN=根 -utf8 -days 30 -config own.cnf \
+             -extensions root -out root.pem");
         for (name, issuer) in [("ca", "root"), ("leaf", "ca")] {
             desk.ok(&format!(
                 "req -new -sm3 -key {name}.key -subj /C=CN/O=市信用办/CN={name} -utf8 \
@@ -155,9 +152,7 @@ fn we_verify_the_chains_and_lists_of_openssl() {
         desk.write("index.txt", "");
         desk.write("number", "01");
         let good = [list("root"), list("ca")].concat();
-        desk.ok(
-            "ca -config own.cnf -name own -revoke leaf.pem -keyfile ca.key -cert ca.pem",
-        );
+        desk.ok("ca -config own.cnf -name own -revoke leaf.pem -keyfile ca.key -cert ca.pem");
         let revoked = [good[0].clone(), list("ca").remove(0)];
         they_stand(peer, &desk, &good, &revoked);
     }
@@ -169,11 +164,9 @@ fn we_verify_the_chains_and_lists_of_gmssl() {
     for name in ["root", "ca", "leaf"] {
         desk.ok(&format!("sm2keygen -pass 1234 -out {name}.key -pubout {name}.pub"));
     }
-    desk.ok(
-        "certgen -C CN -O 市信用办 -CN 根 -serial_len 12 -days 30 -key root.key -pass 1234 \
+    desk.ok("certgen -C CN -O 市信用办 -CN 根 -serial_len 12 -days 30 -key root.key -pass 1234 \
          -gen_authority_key_id -gen_subject_key_id -key_usage keyCertSign -key_usage cRLSign -ca \
-         -path_len_constraint 2 -out root.pem",
-    );
+         -path_len_constraint 2 -out root.pem");
     for (name, issuer, usage) in [
         ("ca", "root", "-key_usage keyCertSign -key_usage cRLSign -ca -path_len_constraint 0"),
         ("leaf", "ca", "-key_usage digitalSignature"),

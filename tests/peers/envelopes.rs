@@ -186,7 +186,9 @@ fn enveloped_data_opens_both_ways_with_gmssl() {
         seal_in(Dialect::Gmssl, input, &to, Cipher::Cbc, &mut pem).unwrap();
         pem.finish().unwrap();
         desk.write("ours.pem", text);
-        desk.ok("cmsdecrypt -key encrypted.pem -pass 1234 -cert encryption.pem -in ours.pem -out read");
+        desk.ok(
+            "cmsdecrypt -key encrypted.pem -pass 1234 -cert encryption.pem -in ours.pem -out read",
+        );
         assert!(desk.read("read") == content, "{len}");
     }
 }

@@ -13,3 +13,5 @@ mod keys;
 mod material;
 #[cfg(test)]
 mod primitives;
+#[cfg(test)]
+mod tls;

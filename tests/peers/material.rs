@@ -1,7 +1,9 @@
 //! What the tests share: random bytes, keys as drivers take them, a folder for command lines.
 
 use std::fs;
-use std::process::Command;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use tempfile::TempDir;
@@ -67,12 +69,16 @@ impl Desk {
         Self { peer, folder: tempfile::tempdir().unwrap() }
     }
 
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        fs::write(self.folder.path().join(name), bytes).unwrap();
+        fs::write(self.path(name), bytes).unwrap();
     }
 
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.folder.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+        fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
     pub(crate) fn open(&self, name: &str) -> fs::File {
@@ -81,7 +87,7 @@ impl Desk {
             .write(true)
             .create(true)
             .truncate(false)
-            .open(self.folder.path().join(name))
+            .open(self.path(name))
             .unwrap()
     }
 
@@ -106,13 +112,24 @@ impl Desk {
     /// Runs the program with arguments that stand between blanks; whether it was content, and what
     /// it said.
     pub(crate) fn run(&self, arguments: &str) -> (bool, String) {
+        self.run_with(arguments, b"")
+    }
+
+    /// As [`Self::run`], with a few bytes to read.
+    pub(crate) fn run_with(&self, arguments: &str, input: &[u8]) -> (bool, String) {
         let program = self.peer.program().unwrap();
-        let output = Command::new(&program)
+        let mut child = Command::new(&program)
             .args(arguments.split_whitespace())
             .current_dir(self.folder.path())
             .env("OPENSSL_CONF", "/dev/null")
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}; run tests/peers/build", program.display()));
+        // A program that refuses at once does not read.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     }

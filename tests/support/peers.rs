@@ -100,7 +100,7 @@ impl Peer {
 fn folder() -> Result<PathBuf> {
     let given = std::env::var_os("XINQIAO_PEERS").map(PathBuf::from);
     let program = std::env::current_exe()?;
-    let built = |folder: &PathBuf| folder.join("openssl/done").exists();
+    let built = |folder: &PathBuf| folder.join("openssl/done").try_exists().unwrap_or(false);
     given
         .or_else(|| program.ancestors().map(|folder| folder.join("peers")).find(built))
         .filter(built)

@@ -90,7 +90,7 @@ fn gmssl_verifies_our_chains_and_lists() {
     let mut changed = ours.leaf.to_der().to_vec();
     *changed.last_mut().unwrap() ^= 1;
     let changed = xinqiao_crypto::pem::encode("CERTIFICATE", &changed);
-    desk.write("changed.pem", [&changed[..], &ours.ca.to_pem()].concat());
+    desk.write("changed.pem", [changed.as_str(), &ours.ca.to_pem()].concat());
     desk.refused("certverify -in changed.pem -cacert root.pem");
 
     // It issues from our request, under our CA, and we take it.

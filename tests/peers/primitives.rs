@@ -21,8 +21,8 @@ fn each(peers: &[Peer], mut act: impl FnMut(Peer, &mut Driver)) {
 #[test]
 fn signatures_verify_both_ways() {
     each(&Peer::ALL, |peer, driver| {
-        for round in 0..LENGTHS.len() {
-            let (key, message) = (key(), random(LENGTHS[round]));
+        for (round, len) in LENGTHS.into_iter().enumerate() {
+            let (key, message) = (key(), random(len));
             let public = key.public_key().to_sec1();
             let ours = key.sign(SignerId::STANDARD, &message).unwrap();
             let told = driver.ask("verify", &[&public, ID, &message, &ours.to_der()]).unwrap();

@@ -10,6 +10,7 @@
 mod asn1;
 mod ber;
 mod content;
+mod holder;
 mod pem;
 mod read;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::domain::Domain;
 use crate::keys::{EnvelopeSealer, Keys, KeysError, reopening};
 use crate::pipeline::{Destination, FeedInbox};
 use crate::shutdown::Stopper;
-use crate::workers::{Processing, keep_source, send};
+use crate::workers::{Expiring, Processing, keep_source, send, watch_expiry};
 
 /// The socket the commands ask a running gateway by, in its data folder.
 pub const CONTROL_SOCKET: &str = "control.sock";
@@ -115,6 +115,13 @@ impl Gateway {
         let feeds = feed_infos(&config.feeds);
         let progress = Arc::new(Progress::default());
         let mut tasks = JoinSet::new();
+
+        let expiring = Expiring::of(&keys, &config).map_err(KeysError::from)?;
+        let watching = watch_expiry(expiring, Arc::clone(&clock), Arc::clone(&shutdown));
+        tasks.spawn(async move {
+            watching.await;
+            Ok(())
+        });
 
         let mut push_address = None;
         if let Some(listen) = config.listen {

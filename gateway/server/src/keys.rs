@@ -136,6 +136,16 @@ impl Keys {
         Ok(entry)
     }
 
+    /// Certificates trusted as issuers.
+    pub fn anchors(&self) -> &[Certificate] {
+        &self.anchors
+    }
+
+    /// What is revoked.
+    pub fn revocations(&self) -> &[Crl] {
+        &self.revocations
+    }
+
     /// Whom to trust at a time.
     pub fn trust(&self, at: Timestamp) -> Trust<'_> {
         let revocation = match self.revocations.as_slice() {

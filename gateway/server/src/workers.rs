@@ -2,10 +2,12 @@
 //! source its keeper. None dies silently: a store that stops takes the gateway down with it, and
 //! whoever supervises the process starts it again on the reopened store.
 
+mod expiry;
 mod intake;
 mod processing;
 mod sending;
 
+pub use expiry::{Expiring, watch_expiry};
 pub use intake::keep_source;
 pub use processing::Processing;
 pub use sending::send;

@@ -5,8 +5,7 @@ use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::ReadSeek;
-use xinqiao_crypto::envelope::{self, Envelope, EnvelopeError, Kind, Opened, Opener};
-use xinqiao_crypto::keystore::{KeyEntry, KeyUse};
+use xinqiao_crypto::envelope::{self, Envelope, EnvelopeError, Kind, Opened};
 use xinqiao_store::Store;
 
 use crate::config::EnvelopePolicy;
@@ -83,7 +82,9 @@ impl Unsealing<'_> {
                 return Err(UnsealError::Required("收到的信封只有签名,没有加密"));
             }
             Kind::Signed => None,
-            Kind::Enveloped | Kind::SignedAndEnveloped => Some(self.content_key(&outer)?),
+            Kind::Enveloped | Kind::SignedAndEnveloped => {
+                Some(outer.open_by(&**self.keys.store(), self.keys.identity())?)
+            }
         };
         match (outer.kind(), &opened) {
             // What is sealed without a signature must hold one.
@@ -121,23 +122,6 @@ impl Unsealing<'_> {
         let mut content = self.store.scratch();
         envelope.write(input, opened, &verified, &mut content)?;
         Ok(content.into_reader().map_err(EnvelopeError::from)?)
-    }
-
-    /// The key of the content, by whichever generation of our encryption key it was sealed to.
-    fn content_key(&self, envelope: &Envelope) -> Result<Opened, UnsealError> {
-        let store = self.keys.store();
-        let ours = |entry: &KeyEntry| {
-            entry.id.name() == self.keys.identity() && entry.id.usage() == KeyUse::Encrypt
-        };
-        for entry in store.list().map_err(EnvelopeError::from)?.iter().filter(|e| ours(e)) {
-            let Some(certificate) = entry.chain.first() else { continue };
-            let open = |ciphertext: &[u8]| store.open(&entry.id, ciphertext);
-            match envelope.open(&Opener { certificate, open: &open }) {
-                Err(EnvelopeError::NotForUs) => {}
-                other => return Ok(other?),
-            }
-        }
-        Err(EnvelopeError::NotForUs.into())
     }
 
     /// The envelope in its binary form.

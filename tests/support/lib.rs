@@ -4,6 +4,7 @@
 mod client;
 mod figures;
 mod made;
+pub mod peers;
 pub mod world;
 
 pub use client::{Answer, Client};

@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "xinqiao",
             "xinqiao-core",
+            "xinqiao-kernels",
             "xinqiao-crypto",
             "xinqiao-store",
             "xinqiao-http",

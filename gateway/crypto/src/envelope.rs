@@ -25,7 +25,7 @@ use crate::x509::{Certificate, UnixSeconds};
 
 pub use pem::{Pem, unwrap_pem};
 pub use read::{Envelope, Opened, Opener, Verified};
-pub use write::{seal, sign, sign_and_seal};
+pub use write::{seal, seal_in, sign, sign_and_seal, sign_in};
 
 /// Whether bytes that begin like this (64 of them suffice) mean to be an envelope: PEM with a label
 /// of envelopes, or a sequence that begins with one of their content types.
@@ -67,6 +67,20 @@ pub enum Cipher {
     Cbc,
     /// SM4-GCM in chunks: ours. Every change is noticed.
     Gcm,
+}
+
+/// Whose object identifiers are written where implementations do not agree; all are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// The standard's: every toolkit of national cryptography.
+    #[default]
+    Standard,
+    /// RFC 5652's types around the national algorithms: the signatures OpenSSL and Tongsuo verify,
+    /// which know no others.
+    Cms,
+    /// The standard's but for the encryption of the content key, which GmSSL names
+    /// `1.2.156.10197.1.301.2` and does not find under any other name.
+    Gmssl,
 }
 
 /// Who signs.

@@ -8,7 +8,7 @@ use cipher::block_padding::Pkcs7;
 use cipher::{BlockCipherDecrypt, BlockModeDecrypt as _, BlockSizeUser, KeyInit, KeyIvInit as _};
 use der::asn1::{BitStringRef, ObjectIdentifier as Oid, OctetStringRef};
 use der::{AnyRef, Decode as _, Encode as _, Sequence};
-use sm2::pkcs8::{EncodePrivateKey as _, PrivateKeyInfoRef};
+use sm2::pkcs8::PrivateKeyInfoRef;
 use spki::AlgorithmIdentifierRef;
 use zeroize::Zeroizing;
 
@@ -153,11 +153,7 @@ pub fn read_plain(file: &[u8]) -> Result<PrivateKey, KeyFileError> {
 
 /// Plain PKCS#8 DER. In clear: for a consumer that cannot take a passphrase.
 pub fn encode_plain(key: &PrivateKey) -> Zeroizing<Vec<u8>> {
-    let der = sm2::SecretKey::from_slice(key.to_bytes().as_slice())
-        .ok()
-        .and_then(|key| key.to_pkcs8_der().ok())
-        .map(|der| der.to_bytes());
-    let Some(der) = der else { unreachable!("a private key is a scalar in range") };
+    let Ok(der) = encode_info(key) else { unreachable!("all lengths are small and fixed") };
     der
 }
 
@@ -273,6 +269,23 @@ fn read_sec1(der: &[u8], outer: Option<Oid>) -> Result<PrivateKey, KeyFileError>
     fits.then_some(key).ok_or(KeyFileError::NotSm2)
 }
 
+/// Names the curve inside the key too, where RFC 5915 leaves it free: GmSSL reads no other.
+fn encode_info(key: &PrivateKey) -> der::Result<Zeroizing<Vec<u8>>> {
+    let public = key.public_key().to_sec1();
+    let d = key.to_bytes();
+    let inner = EcPrivateKey {
+        version: 1,
+        private_key: OctetStringRef::new(&*d)?,
+        curve: Some(SM2_CURVE),
+        public_key: Some(BitStringRef::from_bytes(&public)?),
+    };
+    let inner = Zeroizing::new(inner.to_der()?);
+    let algorithm =
+        AlgorithmIdentifierRef { oid: EC_PUBLIC_KEY, parameters: Some((&SM2_CURVE).into()) };
+    let info = PrivateKeyInfoRef::new(algorithm, OctetStringRef::new(&inner)?);
+    Ok(Zeroizing::new(info.to_der()?))
+}
+
 fn encode_encrypted(salt: &[u8], iterations: u32, iv: &[u8], data: &[u8]) -> der::Result<Vec<u8>> {
     let kdf = Pbkdf2Params {
         salt: OctetStringRef::new(salt)?,
@@ -372,6 +385,14 @@ mod tests {
             assert!(decrypt(&good[..length], b"x").is_err());
             let _ = read_plain(&good[..length]);
         }
+    }
+
+    /// 1.2.156.10197.1.301 stands in the algorithm and again in the key: GmSSL wants it there.
+    #[test]
+    fn the_curve_is_named_inside_the_key_too() {
+        let der = encode_plain(&PrivateKey::generate().unwrap());
+        let curve = [0x06, 0x08, 0x2a, 0x81, 0x1c, 0xcf, 0x55, 0x01, 0x82, 0x2d];
+        assert_eq!(der.windows(curve.len()).filter(|part| *part == curve).count(), 2);
     }
 
     #[test]

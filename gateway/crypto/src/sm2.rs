@@ -16,8 +16,7 @@ use der::asn1::UintRef;
 use der::{Decode as _, Sequence};
 use getrandom::SysRng;
 use rfc6979::KGenerator;
-use sm2::dsa::signature::hazmat::PrehashVerifier as _;
-use sm2::elliptic_curve::ops::Reduce;
+use sm2::elliptic_curve::ops::{MulByGeneratorVartime as _, MulVartime as _, Reduce};
 use sm2::elliptic_curve::point::AffineCoordinates as _;
 use sm2::elliptic_curve::sec1::ToSec1Point as _;
 use sm2::elliptic_curve::{Curve as _, Generate as _, Group as _};
@@ -157,12 +156,26 @@ impl PublicKey {
     }
 
     /// Verifies a signature over `e`, which must come from this key and the signer's id.
+    ///
+    /// GB/T 32918.2-2016 clause 7.1, steps B5 to B7. The time it takes depends on key, signature
+    /// and `e`, of which none is a secret; that makes it faster than the crate's own.
     pub fn verify_prehash(
         &self,
         e: &Prehash,
         signature: &Signature,
     ) -> Result<(), InvalidSignature> {
-        self.0.verify_prehash(&e.0, &signature.0).map_err(|_| InvalidSignature)
+        // Both are in 1..n-1, or there would be no `Signature`.
+        let (r, s) = (*signature.0.r(), *signature.0.s());
+        let t = r + s;
+        if bool::from(t.is_zero()) {
+            return Err(InvalidSignature);
+        }
+        let point = ProjectivePoint::mul_by_generator_vartime(&s) + self.point().mul_vartime(&t);
+        if bool::from(point.is_identity()) {
+            return Err(InvalidSignature);
+        }
+        let x = reduce(&point.to_affine().x());
+        if reduce(&e.0.into()) + x == r { Ok(()) } else { Err(InvalidSignature) }
     }
 
     fn from_key(key: sm2::PublicKey) -> Result<Self, InvalidKey> {

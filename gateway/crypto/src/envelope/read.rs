@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, SeekFrom, Write};
 
-use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
+use der::asn1::{Any, ObjectIdentifier, OctetString, SetOfVec};
 use der::{Decode, Encode as _};
 use spki::AlgorithmIdentifierOwned;
 use subtle::ConstantTimeEq as _;
@@ -369,11 +369,13 @@ fn certificates(walk: &mut Walk<'_>) -> Result<Vec<Certificate>, EnvelopeError> 
     Ok(all)
 }
 
+/// None of these algorithms has parameters; OpenSSL writes NULL for them.
 fn known(
     algorithm: &AlgorithmIdentifierOwned,
     accepted: &[ObjectIdentifier],
 ) -> Result<(), EnvelopeError> {
-    if accepted.contains(&algorithm.oid) {
+    let bare = algorithm.parameters.as_ref().is_none_or(Any::is_null);
+    if bare && accepted.contains(&algorithm.oid) {
         Ok(())
     } else {
         Err(EnvelopeError::Algorithm(algorithm.oid.to_string()))

@@ -11,13 +11,14 @@ use xinqiao_core::spi::ReadSeek;
 use zeroize::Zeroizing;
 
 use super::asn1::{
-    CONTENT_TYPE, CertificateId, DATA, ENVELOPED, IssuerAndSerialNumber, MESSAGE_DIGEST,
-    RecipientInfo, SIGNED, SIGNED_AND_ENVELOPED, SIGNING_TIME, SM2_ENCRYPT, SM2_SIGN, SM3,
-    SignerInfo, algorithm,
+    CMS_DATA, CMS_ENVELOPED, CMS_SIGNED, CONTENT_TYPE, CertificateId, DATA, ENVELOPED,
+    IssuerAndSerialNumber, MESSAGE_DIGEST, RecipientInfo, SIGNED, SIGNED_AND_ENVELOPED,
+    SIGNING_TIME, SM2_ENCRYPT, SM2_ENCRYPT_GMSSL, SM2_SIGN, SM2_WITH_SM3, SM3, SignerInfo,
+    algorithm,
 };
 use super::ber::{self, OCTETS, SEQUENCE, SET, context};
 use super::content::Sealing;
-use super::{Cipher, EnvelopeError, Signing};
+use super::{Cipher, Dialect, EnvelopeError, Signing};
 use crate::sm2::SignerId;
 use crate::sm4::Sm4Key;
 use crate::x509::{Certificate, UnixSeconds};
@@ -32,14 +33,25 @@ pub fn sign(
     signer: &Signing<'_>,
     out: &mut dyn Write,
 ) -> Result<(), EnvelopeError> {
+    sign_in(Dialect::Standard, content, signer, out)
+}
+
+/// As [`sign`], for a peer that wants another dialect.
+pub fn sign_in(
+    dialect: Dialect,
+    content: &mut dyn ReadSeek,
+    signer: &Signing<'_>,
+    out: &mut dyn Write,
+) -> Result<(), EnvelopeError> {
+    let names = Names::of(dialect);
     let (len, digest) = measure(content)?;
-    let tail = tail(signer, &digest)?;
+    let tail = tail(signer, &names, &digest)?;
     let head = [version(), digests()?].concat();
     let frames: &[(u8, &[u8], u64)] = &[
-        (SEQUENCE, &der(&SIGNED)?, 0),
+        (SEQUENCE, &der(&names.signed)?, 0),
         (context(0), b"", 0),
         (SEQUENCE, &head, tail.len() as u64),
-        (SEQUENCE, &der(&DATA)?, 0),
+        (SEQUENCE, &der(&names.data)?, 0),
         (context(0), b"", 0),
         (OCTETS, b"", 0),
     ];
@@ -55,14 +67,26 @@ pub fn seal(
     cipher: Cipher,
     out: &mut dyn Write,
 ) -> Result<(), EnvelopeError> {
+    seal_in(Dialect::Standard, content, recipients, cipher, out)
+}
+
+/// As [`seal`], for a peer that wants another dialect.
+pub fn seal_in(
+    dialect: Dialect,
+    content: &mut dyn ReadSeek,
+    recipients: &[Certificate],
+    cipher: Cipher,
+    out: &mut dyn Write,
+) -> Result<(), EnvelopeError> {
+    let names = Names::of(dialect);
     let len = length(content)?;
     let (key, sealing) = (Sm4Key::generate()?, Sealing::fresh(cipher)?);
-    let recipients = infos(recipients, &key)?;
-    let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
+    let recipients = infos(recipients, &names, &key)?;
+    let encrypted = [der(&names.data)?, der(&sealing.identifier()?)?].concat();
     let bound = sm3(&[&recipients[..], &encrypted].concat());
     let head = [version(), recipients].concat();
     let frames: &[(u8, &[u8], u64)] = &[
-        (SEQUENCE, &der(&ENVELOPED)?, 0),
+        (SEQUENCE, &der(&names.enveloped)?, 0),
         (context(0), b"", 0),
         (SEQUENCE, &head, 0),
         (SEQUENCE, &encrypted, 0),
@@ -80,10 +104,11 @@ pub fn sign_and_seal(
     cipher: Cipher,
     out: &mut dyn Write,
 ) -> Result<(), EnvelopeError> {
+    let names = Names::of(Dialect::Standard);
     let (len, digest) = measure(content)?;
-    let tail = tail(signer, &digest)?;
+    let tail = tail(signer, &names, &digest)?;
     let (key, sealing) = (Sm4Key::generate()?, Sealing::fresh(cipher)?);
-    let recipients = infos(recipients, &key)?;
+    let recipients = infos(recipients, &names, &key)?;
     let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
     let bound = sm3(&[&recipients[..], &encrypted].concat());
     let head = [version(), recipients, digests()?].concat();
@@ -97,6 +122,38 @@ pub fn sign_and_seal(
     ber::nested(out, frames, sealing.sealed_len(len))?;
     sealing.seal(&key, &bound, content, len, out)?;
     Ok(out.write_all(&tail)?)
+}
+
+/// What a [`Dialect`] calls things.
+struct Names {
+    data: ObjectIdentifier,
+    signed: ObjectIdentifier,
+    enveloped: ObjectIdentifier,
+    sign: ObjectIdentifier,
+    encrypt: ObjectIdentifier,
+}
+
+impl Names {
+    fn of(dialect: Dialect) -> Self {
+        let standard = Self {
+            data: DATA,
+            signed: SIGNED,
+            enveloped: ENVELOPED,
+            sign: SM2_SIGN,
+            encrypt: SM2_ENCRYPT,
+        };
+        match dialect {
+            Dialect::Standard => standard,
+            Dialect::Gmssl => Self { encrypt: SM2_ENCRYPT_GMSSL, ..standard },
+            Dialect::Cms => Self {
+                data: CMS_DATA,
+                signed: CMS_SIGNED,
+                enveloped: CMS_ENVELOPED,
+                sign: SM2_WITH_SM3,
+                ..standard
+            },
+        }
+    }
 }
 
 /// `[0] IMPLICIT OCTET STRING`.
@@ -136,7 +193,11 @@ fn digests() -> Result<Vec<u8>, EnvelopeError> {
 }
 
 /// SET OF RecipientInfo.
-fn infos(recipients: &[Certificate], key: &Sm4Key) -> Result<Vec<u8>, EnvelopeError> {
+fn infos(
+    recipients: &[Certificate],
+    names: &Names,
+    key: &Sm4Key,
+) -> Result<Vec<u8>, EnvelopeError> {
     if recipients.is_empty() {
         return Err(EnvelopeError::Kind("没有收件人"));
     }
@@ -149,7 +210,7 @@ fn infos(recipients: &[Certificate], key: &Sm4Key) -> Result<Vec<u8>, EnvelopeEr
         let info = RecipientInfo {
             version: 1,
             certificate: id_of(certificate)?,
-            algorithm: algorithm(SM2_ENCRYPT),
+            algorithm: algorithm(names.encrypt),
             key: OctetString::new(key).map_err(|_| EnvelopeError::Part("收件人"))?,
         };
         infos.insert(info).map_err(|_| EnvelopeError::Kind("同一收件人写了两次"))?;
@@ -158,7 +219,11 @@ fn infos(recipients: &[Certificate], key: &Sm4Key) -> Result<Vec<u8>, EnvelopeEr
 }
 
 /// The certificates and the signer, which stand behind the content.
-fn tail(signer: &Signing<'_>, digest: &crate::Sm3Digest) -> Result<Vec<u8>, EnvelopeError> {
+fn tail(
+    signer: &Signing<'_>,
+    names: &Names,
+    digest: &crate::Sm3Digest,
+) -> Result<Vec<u8>, EnvelopeError> {
     let mut certificates: Vec<Vec<u8>> = [signer.certificate]
         .into_iter()
         .chain(signer.chain)
@@ -166,7 +231,7 @@ fn tail(signer: &Signing<'_>, digest: &crate::Sm3Digest) -> Result<Vec<u8>, Enve
         .collect();
     certificates.sort();
     certificates.dedup();
-    let signed = attributes(digest, signer.at)?;
+    let signed = attributes(names.data, digest, signer.at)?;
     // The attributes are signed as the SET OF they are, not under their tag in the structure.
     let mut stream = signer.certificate.public_key().prehash_stream(SignerId::STANDARD);
     stream.update(&der(&signed)?);
@@ -176,7 +241,7 @@ fn tail(signer: &Signing<'_>, digest: &crate::Sm3Digest) -> Result<Vec<u8>, Enve
         certificate: id_of(signer.certificate)?,
         digest: algorithm(SM3),
         signed: Some(signed),
-        algorithm: algorithm(SM2_SIGN),
+        algorithm: algorithm(names.sign),
         signature: OctetString::new(signature.to_der()).map_err(|_| EnvelopeError::Part("签名"))?,
         unsigned: None,
     };
@@ -185,6 +250,7 @@ fn tail(signer: &Signing<'_>, digest: &crate::Sm3Digest) -> Result<Vec<u8>, Enve
 }
 
 fn attributes(
+    data: ObjectIdentifier,
     digest: &crate::Sm3Digest,
     at: UnixSeconds,
 ) -> Result<SetOfVec<Attribute>, EnvelopeError> {
@@ -194,7 +260,7 @@ fn attributes(
     let digest = OctetString::new(digest.to_vec()).map_err(wrong)?;
     let mut all = SetOfVec::new();
     for attribute in [
-        attribute(CONTENT_TYPE, &DATA)?,
+        attribute(CONTENT_TYPE, &data)?,
         attribute(SIGNING_TIME, &time)?,
         attribute(MESSAGE_DIGEST, &digest)?,
     ] {

@@ -1,0 +1,17 @@
+//! Our cryptography against other people's: each side reads what the other writes, and refuses what
+//! was changed. The peers come from `tests/peers/build`; where one is missing these tests fail.
+
+#[cfg(test)]
+mod batch;
+#[cfg(test)]
+mod certificates;
+#[cfg(test)]
+mod envelopes;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod material;
+#[cfg(test)]
+mod primitives;
+#[cfg(test)]
+mod tls;

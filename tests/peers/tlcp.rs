@@ -1,0 +1,259 @@
+//! TLCP through the proxy of `ops/tlcp`, as it is shipped but for addresses and folders: nginx on
+//! Tongsuo in front of a whole gateway, keys and certificates by `xinqiao keys dev-ca`, clients by
+//! Tongsuo.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use xinqiao::clock::SystemClock;
+use xinqiao::compose::Gateway;
+use xinqiao_crypto::receipt::{self, SignedReceipt};
+use xinqiao_crypto::x509::Certificate;
+use xinqiao_crypto::x509::chain::{Revocation, Trust};
+use xinqiao_tests::peers::{Peer, tlcp_proxy};
+use xinqiao_tests::{Row, TOKEN, World, ndjson};
+
+use crate::material::{Desk, now};
+
+/// `-bugs`: without it Tongsuo 8.5.0 puts an empty record before each of its own, as for TLS 1.0,
+/// and has no room for it.
+const TLCP: &str = "-enable_ntls -ntls -bugs -CAfile dev/ca.crt -verify_return_error";
+
+/// A gateway that listens in clear on loopback, and a desk with everybody's keys.
+struct Scene {
+    world: World,
+    gateway: Gateway,
+    desk: Desk,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let world = World::new("http://127.0.0.1:9/", "127.0.0.1:0").unwrap();
+        let config = world.config().unwrap();
+        let gateway = Gateway::start(config, world.domain(), Arc::new(SystemClock)).await.unwrap();
+        let scene = Self { world, gateway, desk: Desk::new(Peer::Tongsuo) };
+        scene.dev_ca("dev proxy agency");
+        scene.dev_ca("other stranger");
+        for (ca, name) in [("dev", "proxy"), ("dev", "agency"), ("other", "stranger")] {
+            for usage in ["sign", "encrypt"] {
+                scene.open_key(ca, name, usage);
+                let chain = scene.desk.read(&format!("{ca}/{name}/{name}.{usage}.0001.crt"));
+                scene.desk.write(&format!("{name}.{usage}.crt"), chain);
+            }
+        }
+        scene
+    }
+
+    fn dev_ca(&self, arguments: &str) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xinqiao-of-tests"));
+        command.args(["keys", "dev-ca"]).args(arguments.split(' '));
+        let made = command.current_dir(self.desk.path(".")).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// A key of a key folder in clear, by the recipe's script.
+    fn open_key(&self, ca: &str, name: &str, usage: &str) {
+        let opened = Command::new(recipe("open-key"))
+            .arg(format!("{ca}/{name}/{name}.{usage}.0001.key"))
+            .arg(format!("{ca}/passphrase"))
+            .current_dir(self.desk.path("."))
+            .env("TONGSUO", self.desk.peer.program().unwrap())
+            .output()
+            .unwrap();
+        assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
+        self.desk.write(&format!("{name}.{usage}.key"), opened.stdout);
+    }
+
+    /// What s_client takes to show a party's double certificate.
+    fn shown(name: &str) -> String {
+        format!(
+            "{TLCP} -sign_cert {name}.sign.crt -sign_key {name}.sign.key \
+             -enc_cert {name}.encrypt.crt -enc_key {name}.encrypt.key"
+        )
+    }
+
+    /// Pushes one row by Tongsuo; what it said, and what the gateway answered if it was reached.
+    fn push(&self, at: SocketAddr, arguments: &str, row: u64) -> (String, Option<(u16, Value)>) {
+        let body = ndjson([Row::new(row)]);
+        let request = format!(
+            "POST /api/v1/messages HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let arguments = format!("s_client -connect {at} -ign_eof {arguments}");
+        let (_, text) = self.desk.run_with(&arguments, request.as_bytes());
+        let answer = text.split_once("HTTP/1.1 ").map(|(_, answer)| {
+            let body = answer.find('{').map(|begin| &answer[begin..]).unwrap();
+            let body = serde_json::Deserializer::from_str(body).into_iter().next();
+            (answer[..3].parse().unwrap(), body.unwrap().unwrap())
+        });
+        (text, answer)
+    }
+
+    fn arrives(&self, at: SocketAddr, arguments: &str, row: u64) -> String {
+        let (text, answer) = self.push(at, arguments, row);
+        let (status, receipt) = answer.unwrap_or_else(|| panic!("{arguments}: {text}"));
+        assert_eq!(status, 201, "{receipt}");
+        self.check(&receipt, row);
+        text
+    }
+
+    /// The receipt is the gateway's, for just these bytes.
+    fn check(&self, answer: &Value, row: u64) {
+        let own = self.world.path().join("keys/gateway.sign.0001.crt");
+        let anchors = Certificate::from_file(&std::fs::read(own).unwrap()).unwrap();
+        let trust = Trust { anchors: &anchors, revocation: Revocation::Unchecked, at: now() };
+        let statement = answer["statement"].as_str().unwrap();
+        let signature = answer["signature"].as_str().unwrap();
+        receipt::verify(&SignedReceipt { statement, signature }, &[], &trust).unwrap();
+        let digest = xinqiao_crypto::sm3(ndjson([Row::new(row)]).as_bytes());
+        assert!(statement.ends_with(&xinqiao_crypto::hex(&digest)), "{statement}");
+    }
+
+    fn refused(&self, front: &Front, arguments: &str, reason: &str) {
+        let (text, answer) = self.push(front.at, arguments, 0);
+        assert_eq!(answer, None, "{arguments}: {text}");
+        front.until(reason);
+    }
+}
+
+fn recipe(file: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/tlcp").join(file)
+}
+
+/// The proxy. Ends when dropped.
+struct Front {
+    child: Child,
+    at: SocketAddr,
+    log: Receiver<String>,
+}
+
+impl Front {
+    /// `clients` is `ssl_verify_client`.
+    fn start(scene: &Scene, clients: &str) -> Self {
+        // Handed over open, as nginx does to its successor: no port is guessed, and who calls
+        // before nginx is ready waits.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let at = listener.local_addr().unwrap();
+        let mut config = std::fs::read_to_string(recipe("nginx.conf")).unwrap();
+        for (old, new) in [
+            ("worker_processes auto", "worker_processes 1"),
+            ("/run/xinqiao-tlcp/nginx.pid", "nginx.pid"),
+            ("syslog:server=unix:/dev/log,nohostname,tag=xinqiao_tlcp", "access.log"),
+            ("0.0.0.0:8444", &at.to_string()),
+            ("127.0.0.1:8480", &scene.gateway.push_address().unwrap().to_string()),
+            ("/run/credentials/xinqiao-tlcp.service/", "proxy."),
+            ("certs/ca.", "dev/ca."),
+            ("certs/", "proxy."),
+            ("ssl_verify_client on", &format!("ssl_verify_client {clients}")),
+        ] {
+            assert!(config.contains(old), "nginx.conf has {old}");
+            config = config.replace(old, new);
+        }
+        scene.desk.write("nginx.conf", config);
+        let mut child = Command::new(tlcp_proxy().unwrap())
+            .arg("-p")
+            .arg(scene.desk.path("."))
+            .arg("-c")
+            .arg(scene.desk.path("nginx.conf"))
+            .args(["-e", "stderr"])
+            .env("NGINX", "0;")
+            .env("OPENSSL_CONF", "/dev/null")
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log) = channel();
+        // To its end: a full pipe would stop nginx.
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, at, log }
+    }
+
+    /// Reads the log on until `what` is said.
+    fn until(&self, what: &str) {
+        let mut before = Vec::new();
+        loop {
+            match self.log.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) if line.contains(what) => return,
+                Ok(line) => before.push(line),
+                Err(error) => panic!("{error} before {what}: {before:#?}"),
+            }
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // Not SIGKILL, which would leave its worker alone.
+        self.signal("-TERM");
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agencies_push_over_tlcp() {
+    let scene = Scene::new().await;
+    let front = Front::start(&scene, "on");
+    for (row, suite) in [(1, "ECC-SM2-SM4-GCM-SM3"), (2, "ECC-SM2-SM4-CBC-SM3")] {
+        let arguments = format!("{} -cipher {suite}", Scene::shown("agency"));
+        let text = scene.arrives(front.at, &arguments, row);
+        assert!(text.contains(&format!("NTLSv1.1, Cipher is {suite}")), "{text}");
+    }
+    drop(front);
+    let log = String::from_utf8(scene.desk.read("access.log")).unwrap();
+    assert!(log.contains("ECC-SM2-SM4-GCM-SM3 \"CN=agency"), "{log}");
+
+    // Where certificates are optional, what is shown must still be good.
+    let front = Front::start(&scene, "optional");
+    scene.arrives(front.at, TLCP, 3);
+    scene.arrives(front.at, &Scene::shown("agency"), 4);
+    scene.refused(&front, &Scene::shown("stranger"), "client SSL certificate verify error");
+    drop(front);
+    scene.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_refuses_strangers_and_other_protocols() {
+    let scene = Scene::new().await;
+    let front = Front::start(&scene, "on");
+    let agency = Scene::shown("agency");
+    for (arguments, reason) in [
+        (TLCP, "client sent no required SSL certificate"),
+        (&Scene::shown("stranger"), "client SSL certificate verify error"),
+        // The client refuses: this is no proxy of the CA it believes.
+        (&format!("{agency} -CAfile other/ca.crt"), "alert unknown ca"),
+        (&format!("{agency} -cipher ECDHE-SM2-SM4-GCM-SM3"), "no shared cipher"),
+        ("-tls1_2", "no shared cipher"),
+        ("-tls1_3", "no shared cipher"),
+        ("-tls1_3 -ciphersuites TLS_SM4_GCM_SM3 -groups curveSM2", "no shared cipher"),
+    ] {
+        scene.refused(&front, arguments, reason);
+    }
+    scene.arrives(front.at, &agency, 1);
+
+    scene.dev_ca("dev --revoke agency");
+    front.signal("-HUP");
+    front.until("exited with code 0");
+    scene.refused(&front, &agency, "certificate revoked");
+    drop(front);
+    scene.gateway.stop().await;
+}

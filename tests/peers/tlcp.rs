@@ -4,8 +4,9 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -15,9 +16,11 @@ use std::time::Duration;
 use serde_json::Value;
 use xinqiao::clock::SystemClock;
 use xinqiao::compose::Gateway;
+use xinqiao_crypto::pkcs8;
 use xinqiao_crypto::receipt::{self, SignedReceipt};
-use xinqiao_crypto::x509::Certificate;
 use xinqiao_crypto::x509::chain::{Revocation, Trust};
+use xinqiao_crypto::x509::crl::Crl;
+use xinqiao_crypto::x509::{Certificate, UnixSeconds};
 use xinqiao_tests::peers::{Peer, tlcp_proxy};
 use xinqiao_tests::{Row, TOKEN, World, ndjson};
 
@@ -59,6 +62,16 @@ impl Scene {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 
+    /// Puts an empty list in place whose successor was due an hour ago.
+    fn expire_list(&self) {
+        let passphrase = self.desk.read("dev/passphrase");
+        let key = self.desk.read("dev/ca/ca.sign.0001.key");
+        let key = pkcs8::decrypt(&key, passphrase.trim_ascii_end()).unwrap();
+        let (from, to) = (UnixSeconds(now().0 - 7_200), UnixSeconds(now().0 - 3_600));
+        let list = Crl::issue(&self.desk.certificate("dev/ca.crt"), &key, &[], 1, from, to);
+        self.desk.write("dev/ca.crl", list.unwrap().to_pem());
+    }
+
     /// A key of a key folder in clear, by the recipe's script.
     fn open_key(&self, ca: &str, name: &str, usage: &str) {
         let opened = Command::new(recipe("open-key"))
@@ -80,15 +93,14 @@ impl Scene {
         )
     }
 
-    /// Pushes one row by Tongsuo; what it said, and what the gateway answered if it was reached.
-    fn push(&self, at: SocketAddr, arguments: &str, row: u64) -> (String, Option<(u16, Value)>) {
-        let body = ndjson([Row::new(row)]);
+    /// Pushes by Tongsuo; what it said, and what the gateway answered if it was reached.
+    fn push(&self, at: SocketAddr, arguments: &str, body: &str) -> (String, Option<(u16, Value)>) {
         let request = format!(
             "POST /api/v1/messages HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\
              Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let arguments = format!("s_client -connect {at} -ign_eof {arguments}");
+        let arguments = format!("s_client -connect {at} -ign_eof -nocommands {arguments}");
         let (_, text) = self.desk.run_with(&arguments, request.as_bytes());
         let answer = text.split_once("HTTP/1.1 ").map(|(_, answer)| {
             let body = answer.find('{').map(|begin| &answer[begin..]).unwrap();
@@ -98,34 +110,36 @@ impl Scene {
         (text, answer)
     }
 
-    fn arrives(&self, at: SocketAddr, arguments: &str, row: u64) -> String {
-        let (text, answer) = self.push(at, arguments, row);
+    /// Pushes, and checks the receipt; what Tongsuo said.
+    fn arrives(&self, at: SocketAddr, arguments: &str, rows: Range<u64>) -> String {
+        let body = ndjson(rows.map(Row::new));
+        let (text, answer) = self.push(at, arguments, &body);
         let (status, receipt) = answer.unwrap_or_else(|| panic!("{arguments}: {text}"));
         assert_eq!(status, 201, "{receipt}");
-        self.check(&receipt, row);
+        self.check(&receipt, &body);
         text
     }
 
     /// The receipt is the gateway's, for just these bytes.
-    fn check(&self, answer: &Value, row: u64) {
+    fn check(&self, answer: &Value, body: &str) {
         let own = self.world.path().join("keys/gateway.sign.0001.crt");
         let anchors = Certificate::from_file(&std::fs::read(own).unwrap()).unwrap();
         let trust = Trust { anchors: &anchors, revocation: Revocation::Unchecked, at: now() };
         let statement = answer["statement"].as_str().unwrap();
         let signature = answer["signature"].as_str().unwrap();
         receipt::verify(&SignedReceipt { statement, signature }, &[], &trust).unwrap();
-        let digest = xinqiao_crypto::sm3(ndjson([Row::new(row)]).as_bytes());
+        let digest = xinqiao_crypto::sm3(body.as_bytes());
         assert!(statement.ends_with(&xinqiao_crypto::hex(&digest)), "{statement}");
     }
 
     fn refused(&self, front: &Front, arguments: &str, reason: &str) {
-        let (text, answer) = self.push(front.at, arguments, 0);
+        let (text, answer) = self.push(front.at, arguments, &ndjson([Row::new(0)]));
         assert_eq!(answer, None, "{arguments}: {text}");
         front.until(reason);
     }
 }
 
-fn recipe(file: &str) -> std::path::PathBuf {
+fn recipe(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/tlcp").join(file)
 }
 
@@ -195,6 +209,12 @@ impl Front {
         }
     }
 
+    /// Until the last worker with the former lists has ended.
+    fn reload(&self) {
+        self.signal("-HUP");
+        self.until("exited with code 0");
+    }
+
     fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
@@ -213,9 +233,10 @@ impl Drop for Front {
 async fn agencies_push_over_tlcp() {
     let scene = Scene::new().await;
     let front = Front::start(&scene, "on");
-    for (row, suite) in [(1, "ECC-SM2-SM4-GCM-SM3"), (2, "ECC-SM2-SM4-CBC-SM3")] {
+    // Thousands of records each.
+    for (rows, suite) in [(0..9_000, "ECC-SM2-SM4-GCM-SM3"), (1..9_000, "ECC-SM2-SM4-CBC-SM3")] {
         let arguments = format!("{} -cipher {suite}", Scene::shown("agency"));
-        let text = scene.arrives(front.at, &arguments, row);
+        let text = scene.arrives(front.at, &arguments, rows);
         assert!(text.contains(&format!("NTLSv1.1, Cipher is {suite}")), "{text}");
     }
     drop(front);
@@ -224,8 +245,8 @@ async fn agencies_push_over_tlcp() {
 
     // Where certificates are optional, what is shown must still be good.
     let front = Front::start(&scene, "optional");
-    scene.arrives(front.at, TLCP, 3);
-    scene.arrives(front.at, &Scene::shown("agency"), 4);
+    scene.arrives(front.at, TLCP, 0..3);
+    scene.arrives(front.at, &Scene::shown("agency"), 0..4);
     scene.refused(&front, &Scene::shown("stranger"), "client SSL certificate verify error");
     drop(front);
     scene.gateway.stop().await;
@@ -248,12 +269,14 @@ async fn the_proxy_refuses_strangers_and_other_protocols() {
     ] {
         scene.refused(&front, arguments, reason);
     }
-    scene.arrives(front.at, &agency, 1);
+    scene.arrives(front.at, &agency, 0..1);
 
     scene.dev_ca("dev --revoke agency");
-    front.signal("-HUP");
-    front.until("exited with code 0");
+    front.reload();
     scene.refused(&front, &agency, "certificate revoked");
+    scene.expire_list();
+    front.reload();
+    scene.refused(&front, &agency, "CRL has expired");
     drop(front);
     scene.gateway.stop().await;
 }

@@ -13,14 +13,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use xinqiao::clock::SystemClock;
 use xinqiao::compose::Gateway;
 use xinqiao_crypto::pkcs8;
 use xinqiao_crypto::receipt::{self, SignedReceipt};
+use xinqiao_crypto::x509::UnixSeconds;
 use xinqiao_crypto::x509::chain::{Revocation, Trust};
 use xinqiao_crypto::x509::crl::Crl;
-use xinqiao_crypto::x509::{Certificate, UnixSeconds};
 use xinqiao_tests::peers::{Peer, tlcp_proxy};
 use xinqiao_tests::{Row, TOKEN, World, ndjson};
 
@@ -30,19 +31,37 @@ use crate::material::{Desk, now};
 /// and has no room for it.
 const TLCP: &str = "-enable_ntls -ntls -bugs -CAfile dev/ca.crt -verify_return_error";
 
-/// A gateway that listens in clear on loopback, and a desk with everybody's keys.
+/// Between proxy and gateway.
+#[derive(Clone, Copy, PartialEq)]
+enum Inside {
+    Clear,
+    Rfc8998,
+}
+
+/// A gateway on loopback, and a desk with everybody's keys.
 struct Scene {
+    inside: Inside,
     world: World,
     gateway: Gateway,
     desk: Desk,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    async fn new(inside: Inside) -> Self {
         let world = World::new("http://127.0.0.1:9/", "127.0.0.1:0").unwrap();
+        if inside == Inside::Rfc8998 {
+            let file = world.path().join("gateway.yaml");
+            let clear = "{ address: \"127.0.0.1:0\" }";
+            let tls = "{ address: \"127.0.0.1:0\", tls: { policy: gm, gm-key: gateway } }";
+            let config = std::fs::read_to_string(&file).unwrap();
+            assert!(config.contains(clear));
+            std::fs::write(file, config.replace(clear, tls)).unwrap();
+        }
         let config = world.config().unwrap();
         let gateway = Gateway::start(config, world.domain(), Arc::new(SystemClock)).await.unwrap();
-        let scene = Self { world, gateway, desk: Desk::new(Peer::Tongsuo) };
+        let scene = Self { inside, world, gateway, desk: Desk::new(Peer::Tongsuo) };
+        let own = scene.world.path().join("keys/gateway.sign.0001.crt");
+        scene.desk.write("gateway.crt", std::fs::read(own).unwrap());
         scene.dev_ca("dev proxy agency");
         scene.dev_ca("other stranger");
         for (ca, name) in [("dev", "proxy"), ("dev", "agency"), ("other", "stranger")] {
@@ -122,8 +141,7 @@ impl Scene {
 
     /// The receipt is the gateway's, for just these bytes.
     fn check(&self, answer: &Value, body: &str) {
-        let own = self.world.path().join("keys/gateway.sign.0001.crt");
-        let anchors = Certificate::from_file(&std::fs::read(own).unwrap()).unwrap();
+        let anchors = [self.desk.certificate("gateway.crt")];
         let trust = Trust { anchors: &anchors, revocation: Revocation::Unchecked, at: now() };
         let statement = answer["statement"].as_str().unwrap();
         let signature = answer["signature"].as_str().unwrap();
@@ -166,12 +184,18 @@ impl Front {
             ("0.0.0.0:8444", &at.to_string()),
             ("127.0.0.1:8480", &scene.gateway.push_address().unwrap().to_string()),
             ("/run/credentials/xinqiao-tlcp.service/", "proxy."),
+            ("certs/gateway-ca.crt", "gateway.crt"),
+            ("gateway.example.gov.cn", "gateway"),
             ("certs/ca.", "dev/ca."),
             ("certs/", "proxy."),
             ("ssl_verify_client on", &format!("ssl_verify_client {clients}")),
         ] {
             assert!(config.contains(old), "nginx.conf has {old}");
             config = config.replace(old, new);
+        }
+        if scene.inside == Inside::Rfc8998 {
+            assert!(config.contains("#proxy_ssl_verify on;"));
+            config = config.replace("#proxy_ssl", "proxy_ssl");
         }
         scene.desk.write("nginx.conf", config);
         let mut child = Command::new(tlcp_proxy().unwrap())
@@ -211,30 +235,29 @@ impl Front {
 
     /// Until the last worker with the former lists has ended.
     fn reload(&self) {
-        self.signal("-HUP");
+        self.signal(Signal::HUP);
         self.until("exited with code 0");
     }
 
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(sent.unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 
 impl Drop for Front {
     fn drop(&mut self) {
         // Not SIGKILL, which would leave its worker alone.
-        self.signal("-TERM");
+        self.signal(Signal::TERM);
         let _ = self.child.wait();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agencies_push_over_tlcp() {
-    let scene = Scene::new().await;
+    let scene = Scene::new(Inside::Clear).await;
     let front = Front::start(&scene, "on");
-    // Thousands of records each.
-    for (rows, suite) in [(0..9_000, "ECC-SM2-SM4-GCM-SM3"), (1..9_000, "ECC-SM2-SM4-CBC-SM3")] {
+    // Megabytes, hundreds of records.
+    for (rows, suite) in [(0..4_000, "ECC-SM2-SM4-GCM-SM3"), (1..4_000, "ECC-SM2-SM4-CBC-SM3")] {
         let arguments = format!("{} -cipher {suite}", Scene::shown("agency"));
         let text = scene.arrives(front.at, &arguments, rows);
         assert!(text.contains(&format!("NTLSv1.1, Cipher is {suite}")), "{text}");
@@ -254,7 +277,7 @@ async fn agencies_push_over_tlcp() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_refuses_strangers_and_other_protocols() {
-    let scene = Scene::new().await;
+    let scene = Scene::new(Inside::Clear).await;
     let front = Front::start(&scene, "on");
     let agency = Scene::shown("agency");
     for (arguments, reason) in [
@@ -277,6 +300,19 @@ async fn the_proxy_refuses_strangers_and_other_protocols() {
     scene.expire_list();
     front.reload();
     scene.refused(&front, &agency, "CRL has expired");
+    drop(front);
+    scene.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_reaches_a_gateway_by_rfc_8998() {
+    let scene = Scene::new(Inside::Rfc8998).await;
+    let front = Front::start(&scene, "on");
+    scene.arrives(front.at, &Scene::shown("agency"), 0..1_000);
+    // Not to a gateway of another certificate.
+    scene.desk.write("gateway.crt", scene.desk.read("other/ca.crt"));
+    front.reload();
+    scene.refused(&front, &Scene::shown("agency"), "upstream SSL certificate verify error");
     drop(front);
     scene.gateway.stop().await;
 }

@@ -209,7 +209,7 @@ impl Front {
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap_or_else(|e| panic!("{e}; run tests/peers/build"));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (sender, log) = channel();
         // To its end: a full pipe would stop nginx.

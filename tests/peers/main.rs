@@ -14,4 +14,6 @@ mod material;
 #[cfg(test)]
 mod primitives;
 #[cfg(test)]
+mod tlcp;
+#[cfg(test)]
 mod tls;

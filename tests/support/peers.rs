@@ -96,6 +96,11 @@ impl Peer {
     }
 }
 
+/// The TLCP proxy of `ops/tlcp`.
+pub fn tlcp_proxy() -> Result<PathBuf> {
+    Ok(folder()?.join("tlcp/bin/nginx"))
+}
+
 /// `$XINQIAO_PEERS`, else `peers` in the target directory this program was built into.
 fn folder() -> Result<PathBuf> {
     let given = std::env::var_os("XINQIAO_PEERS").map(PathBuf::from);

@@ -140,7 +140,9 @@ async fn play(options: &Options, screen: &mut Screen) -> Result<Tally, String> {
         waves.iter().flatten().map(|message| message.rows).sum::<u64>(),
     ));
     screen.line(&format!("工作目录 {}", stage.shown()));
-    screen.line("市应急管理局的推送、对平台的投递都走SM2/SM4数字信封;回执有SM2签名,落盘内容以SM4加密");
+    screen.line(
+        "市应急管理局的推送、对平台的投递都走SM2/SM4数字信封;回执有SM2签名,落盘内容以SM4加密",
+    );
     let clock = Arc::new(ShiftedClock::starting_at(start));
     let mut gateway =
         Gateway::start(config, Arc::new(domain), clock).await.map_err(|error| chain(&error))?;

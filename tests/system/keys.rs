@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use xinqiao_crypto::envelope::Signing;
 use xinqiao_crypto::keystore::{FileKeyStore, KeyStore as _, KeyUse, StoredKey};
+use xinqiao_crypto::receipt::sign_together;
 use xinqiao_crypto::x509::issue::{Role, Template, issue};
 use xinqiao_crypto::x509::request::Request;
 use xinqiao_tests::world::KEYS;
@@ -174,9 +176,52 @@ fn files_are_signed_sealed_opened_and_verified() {
     not_opened(&format!("open unsigned.p7 {b} {trust}"), "envelope.unsigned");
     folder.ok(&format!("open unsigned.p7 --unsigned {b} -o opened3.txt"));
 
+    // A list alone is added to what the configuration trusts.
+    let configured = "config: 1\ndata: data\nkeys: { folder: dev/b, passphrase: { file: dev/passphrase }, identity: b, trust: dev/ca.crt }\ntargets: {}\n";
+    folder.write("gateway.yaml", configured);
+    folder.ok("verify signed.p7");
+    folder.ok("verify signed.p7 --crl dev/ca.crl");
+
     // Revoked, nobody believes it any more; the others go on.
     folder.ok("keys dev-ca dev --revoke a");
     not_opened(&format!("open sealed.p7 {b} {trust}"), "envelope.untrusted");
+    assert_eq!(folder.refused("verify signed.p7 --crl dev/ca.crl"), "envelope.untrusted");
     folder.ok(&format!("sign plain.txt {b} -o by-b.p7"));
     folder.ok(&format!("verify by-b.p7 {trust}"));
+}
+
+#[test]
+fn only_the_gateway_signs_receipts() {
+    let folder = Folder::new();
+    folder.ok("keys dev-ca dev gateway agency");
+    let passphrase = folder.read("dev/passphrase");
+    for name in ["gateway", "agency"] {
+        let store = FileKeyStore::open(&folder.path().join("dev").join(name), &passphrase).unwrap();
+        let entry = store.current(name, KeyUse::Sign).unwrap().unwrap();
+        let signer = StoredKey::new(&store, &entry.id).unwrap();
+        let certificate = &entry.chain[0];
+        let at = certificate.not_before().plus_days(1);
+        let signing = Signing { certificate, chain: &[], signer: &signer, at };
+        let statement = "xinqiao-receipt/1 arrival message=1";
+        let signature = sign_together(&[statement], &signing).unwrap();
+        let receipt = serde_json::json!({ "statement": statement, "signature": signature });
+        folder.write(&format!("{name}.json"), &receipt.to_string());
+    }
+    let gateway = "--signer dev/gateway/gateway.sign.0001.crt";
+    for trust in ["", " --trust dev/ca.crt --crl dev/ca.crl"] {
+        assert!(
+            folder
+                .ok(&format!("verify receipt gateway.json {gateway}{trust}"))
+                .contains("回执有效")
+        );
+        let forged = folder.refused(&format!("verify receipt agency.json {gateway}{trust}"));
+        assert!(["receipt.signer", "envelope.untrusted"].contains(&forged.as_str()), "{forged}");
+    }
+    let told = folder.run("verify receipt gateway.json");
+    assert_eq!(told.status.code(), Some(2), "whose receipt it is must be known");
+    folder.write("other.json", "{}");
+    assert_eq!(
+        folder.refused(&format!("verify receipt other.json {gateway}")),
+        "receipt.malformed"
+    );
 }

@@ -130,6 +130,23 @@ async fn what_does_not_hold_is_refused_with_its_reason() {
     for (what, body, code) in cases {
         assert_eq!(scene.ended(&body).await.as_deref(), Some(code), "{what}");
     }
+    // Sealed without a signature, whatever is inside: nothing is decrypted for it.
+    let mut unsigned = Vec::new();
+    let to = std::slice::from_ref(&to);
+    for content in [scene.agency.sign(&rows(0..3)).unwrap(), rows(0..3)] {
+        unsigned.clear();
+        let mut content = std::io::Cursor::new(content);
+        xinqiao_crypto::envelope::seal(&mut content, to, Default::default(), &mut unsigned)
+            .unwrap();
+        assert_eq!(scene.ended(&unsigned).await.as_deref(), Some("envelope.required"));
+    }
+    // However the last block comes out, the answer is the same: it tells nothing of the padding.
+    for guess in 1..=24 {
+        let mut changed = sealed.clone();
+        let at = changed.len() - 800;
+        changed[at] ^= guess;
+        assert_eq!(scene.ended(&changed).await.as_deref(), Some("envelope.refused"), "{guess}");
+    }
     // A byte of the content, of the sealed key, of the signature.
     for at in [sealed.len() / 2, 200, sealed.len() - 4] {
         let mut changed = sealed.clone();
@@ -194,6 +211,25 @@ async fn receipts_prove_arrival_and_outcome() {
     let path = format!("/api/v1/messages/{}/receipt", receipt["message"]);
     let answer = Client::connect(address).await.unwrap().get(&path).await.unwrap().body;
     proves(&answer["arrival"], "arrival message=");
-    proves(&answer["outcome"], "rows=10 rejected=0 accepted=10 refused=0 pending=0");
+    proves(&answer["outcome"], "rows=10 rejected=0 accepted=10 refused=0 pending=0 end=ok");
+
+    // What could not be read is certified as such.
+    let stranger = Party::new("stranger 411702199001029913", START).unwrap();
+    let body = stranger.seal(&rows(0..3), &own(&scene.keys, KeyUse::Encrypt)).unwrap();
+    let receipt = scene.push(&body).await;
+    until("the message has ended", || {
+        messages(scene.gateway.store()).iter().all(|message| message.end.is_some())
+    })
+    .await;
+    let path = format!("/api/v1/messages/{}", receipt["message"]);
+    let mut client = Client::connect(address).await.unwrap();
+    let answer = client.get(&format!("{path}/receipt")).await.unwrap().body;
+    proves(
+        &answer["outcome"],
+        "rows=0 rejected=0 accepted=0 refused=0 pending=0 end=envelope.untrusted",
+    );
+    // Nor does it say whose certificate it was.
+    let answer = client.get(&path).await.unwrap().body.to_string();
+    assert!(answer.contains("envelope.untrusted") && !answer.contains("stranger"), "{answer}");
     scene.end().await;
 }

@@ -24,6 +24,7 @@ use crate::keystore::{KeyStoreError, Signer};
 use crate::x509::chain::ChainError;
 use crate::x509::{Certificate, UnixSeconds};
 
+pub use holder::to_send;
 pub use pem::{Pem, unwrap_pem};
 pub use read::{Envelope, Opened, Opener, Verified};
 pub use write::{seal, seal_in, sign, sign_and_seal, sign_in};

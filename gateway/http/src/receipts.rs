@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::{Clock, Receipt};
-use xinqiao_crypto::envelope::Signing;
+use xinqiao_crypto::envelope::{Signing, to_send};
 use xinqiao_crypto::keystore::{KeyId, KeyStore, KeyStoreError, StoredKey};
 use xinqiao_crypto::receipt::{MOST, sign_together};
 use xinqiao_crypto::x509::UnixSeconds;
@@ -81,12 +81,16 @@ fn sign_all(
             return;
         }
     };
-    let Some((certificate, chain)) = signer.entry().chain.split_first() else { return };
+    let Some(certificate) = signer.entry().chain.first() else { return };
+    let chain = to_send(&signer.entry().chain);
     let mut batch = Vec::with_capacity(MOST);
     while waiting.blocking_recv_many(&mut batch, MOST) > 0 {
         let (statements, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
         let at = UnixSeconds(clock.now().0 / 1_000);
-        match sign_together(&statements, &Signing { certificate, chain, signer: &signer, at }) {
+        match sign_together(
+            &statements,
+            &Signing { certificate, chain: &chain, signer: &signer, at },
+        ) {
             Ok(signature) => answers.into_iter().for_each(|answer: oneshot::Sender<String>| {
                 // Who no longer waits has closed the connection.
                 let _ = answer.send(signature.clone());
@@ -118,13 +122,22 @@ pub struct Standing {
     pub refused: u64,
 }
 
-/// What an outcome receipt (处理回执) says, as of a time.
-pub fn outcome(receipt: &Receipt, standing: Standing, at: Timestamp) -> String {
+/// What an outcome receipt (处理回执) says, as of a time. `error` is the code of a message that could
+/// not be read to its end.
+pub fn outcome(
+    receipt: &Receipt,
+    standing: Standing,
+    error: Option<&str>,
+    at: Timestamp,
+) -> String {
     let Standing { rows, rejected, accepted, refused } = standing;
     let pending = rows.saturating_sub(rejected + accepted + refused);
     format!(
         "xinqiao-receipt/1 outcome message={} feed={} sm3={} rows={rows} rejected={rejected} \
-         accepted={accepted} refused={refused} pending={pending} at={at}",
-        receipt.message, receipt.feed, receipt.digest
+         accepted={accepted} refused={refused} pending={pending} end={} at={at}",
+        receipt.message,
+        receipt.feed,
+        receipt.digest,
+        error.unwrap_or("ok"),
     )
 }

@@ -80,6 +80,25 @@ impl Shared {
             .await
     }
 
+    pub(crate) async fn put_back(&self, messages: Vec<u64>) -> Result<(), StoreError> {
+        self.committer()?
+            .commit(64 * messages.len(), move |tx| {
+                for id in messages {
+                    let Some(head) = unless_damaged(message(&tx.tables.message, id))? else {
+                        continue;
+                    };
+                    let key = id_number(head.feed.as_str(), id);
+                    let mut progress: ProgressRow =
+                        tx.tables.progress.read(&key)?.ok_or_else(gone)?;
+                    progress.attempts = progress.attempts.saturating_sub(1);
+                    tx.dirty = true;
+                    tx.tables.progress.put(&key, &progress)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
     pub(crate) async fn commit_rows(
         &self,
         chunks: Vec<RowChunk>,

@@ -156,6 +156,12 @@ impl Store {
         self.shared.begin_processing(messages).await
     }
 
+    /// Takes back the attempt counted by [`Store::begin_processing`]: it could not be made, for a
+    /// fault that is not the message's.
+    pub async fn put_back(&self, messages: Vec<u64>) -> Result<(), StoreError> {
+        self.shared.put_back(messages).await
+    }
+
     /// The raw bytes of a message.
     pub fn payload(&self, message: u64) -> Result<Box<dyn ReadSeek>, StoreError> {
         self.shared.payload(message)

@@ -2,6 +2,13 @@
 
 use super::{Envelope, EnvelopeError, Opened, Opener};
 use crate::keystore::{KeyStore, KeyUse};
+use crate::x509::Certificate;
+
+/// What to send along of a key's chain: not the certificate itself, and no root, which everybody
+/// must have from elsewhere.
+pub fn to_send(chain: &[Certificate]) -> Vec<Certificate> {
+    chain.iter().skip(1).filter(|above| above.subject() != above.issuer()).cloned().collect()
+}
 
 impl Envelope {
     /// Takes out the content key by whichever generation of the encryption key `name` the envelope

@@ -40,15 +40,24 @@ pub(super) async fn receipt(
     Id(id): Id,
 ) -> Result<Json<Receipts>, Problem> {
     let push = gate.push.clone();
-    let (facts, standing) = blocking(move || {
+    let (facts, ended) = blocking(move || {
         let store = &gate.push.store;
         let message = own(store, &gate.feed().agency, id)?;
-        let standing = message.end.is_some().then(|| standing(store, id)).transpose()?;
-        Ok((facts(message), standing))
+        let ended = match &message.end {
+            Some(end) => {
+                let error = end.error.as_ref().map(|(code, _)| code.clone());
+                Some((standing(store, id)?, error))
+            }
+            None => None,
+        };
+        Ok((facts(message), ended))
     })
     .await?;
-    let outcome = match standing {
-        Some(standing) => Some(push.receipts.sign(outcome(&facts, standing, push.now())).await?),
+    let outcome = match ended {
+        Some((standing, error)) => {
+            let statement = outcome(&facts, standing, error.as_deref(), push.now());
+            Some(push.receipts.sign(statement).await?)
+        }
         None => None,
     };
     Ok(Json(Receipts { arrival: push.receipts.sign(arrival(&facts)).await?, outcome }))

@@ -5,7 +5,7 @@ mod read;
 mod write;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _};
+use std::io::{self, BufReader, Seek as _};
 use std::path::{Path, PathBuf};
 
 use clap::builder::ValueParser;
@@ -140,7 +140,8 @@ impl Trusted {
                     "请用 --trust 指明信任的签发机构证书,或写在 gateway.yaml 的 keys.trust".into(),
                 )
             })?;
-            (trust, crls) = (config.trust, config.revocations);
+            trust = config.trust;
+            crls.extend(config.revocations);
         }
         let mut trusted = Self { anchors: Vec::new(), lists: Vec::new() };
         for file in &trust {
@@ -150,6 +151,14 @@ impl Trusted {
             trusted.lists.extend(read_revocations(file)?);
         }
         Ok(trusted)
+    }
+
+    /// Takes in the lists of `--crl`.
+    fn read_lists(&mut self, matches: &ArgMatches) -> Result<(), CommandError> {
+        for file in matches.get_many::<PathBuf>("crl").into_iter().flatten() {
+            self.lists.extend(read_revocations(file)?);
+        }
+        Ok(())
     }
 
     fn now(&self) -> Trust<'_> {
@@ -192,15 +201,10 @@ impl From<EnvelopeError> for CommandError {
     }
 }
 
-/// An envelope in its binary form: the file itself, or what its PEM holds in an unnamed file.
+/// An envelope in its binary form, in an unnamed file: what is verified is what is then used,
+/// whatever becomes of the file meanwhile.
 fn binary(file: &Path) -> Result<File, CommandError> {
-    let mut given = File::open(file).map_err(|error| unread(file, &error))?;
-    let mut head = Vec::new();
-    let read = given.by_ref().take(1).read_to_end(&mut head).and_then(|_| given.rewind());
-    read.map_err(|error| unread(file, &error))?;
-    if head != b"-" {
-        return Ok(given);
-    }
+    let given = File::open(file).map_err(|error| unread(file, &error))?;
     let mut der = tempfile::tempfile().map_err(EnvelopeError::from)?;
     unwrap_pem(&mut BufReader::new(given), &mut der)?;
     der.rewind().map_err(EnvelopeError::from)?;

@@ -1,11 +1,12 @@
 //! unseal (拆封): a message that is a digital envelope (数字信封) → what is inside, once its signature
 //! has been found right and the agency's own.
 
-use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
 
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::ReadSeek;
 use xinqiao_crypto::envelope::{self, Envelope, EnvelopeError, Kind, Opened};
+use xinqiao_crypto::x509::chain::ChainReason;
 use xinqiao_store::Store;
 
 use crate::config::EnvelopePolicy;
@@ -35,18 +36,31 @@ pub enum UnsealError {
     /// The feed takes nothing else.
     #[error("报文须是签名并加密的数字信封:{0}")]
     Required(&'static str),
+    /// A signer whose certificate is not trusted.
+    #[error("签名者的证书不被信任:{0}")]
+    Untrusted(ChainReason),
     /// A signer that the agency did not name.
     #[error("信封的签名者不是本局登记的证书:请核对签名所用的证书,或请运维人员登记")]
     Signer,
 }
 
 impl UnsealError {
+    /// A fault of this gateway, not of the message: the disk, the key store.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Envelope(EnvelopeError::Io(error)) => error.kind() != ErrorKind::UnexpectedEof,
+            Self::Envelope(EnvelopeError::Key(_) | EnvelopeError::Random(_)) => true,
+            _ => false,
+        }
+    }
+
     /// A stable code for machines.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Envelope(error) => error.code(),
             Self::Unexpected => "envelope.unexpected",
             Self::Required(_) => "envelope.required",
+            Self::Untrusted(_) => "envelope.untrusted",
             Self::Signer => "envelope.signer",
         }
     }
@@ -76,30 +90,20 @@ impl Unsealing<'_> {
         input: Box<dyn ReadSeek>,
     ) -> Result<Box<dyn ReadSeek>, UnsealError> {
         let mut input = self.binary(input)?;
-        let outer = Envelope::read(&mut *input)?;
-        let opened = match outer.kind() {
+        let envelope = Envelope::read(&mut *input)?;
+        let opened = match envelope.kind() {
             Kind::Signed if policy.required => {
                 return Err(UnsealError::Required("收到的信封只有签名,没有加密"));
             }
             Kind::Signed => None,
-            Kind::Enveloped | Kind::SignedAndEnveloped => {
-                Some(outer.open_by(&**self.keys.store(), self.keys.identity())?)
+            // Refused before anything is decrypted: CBC without a signature would tell, by how it
+            // fails, what others' envelopes say.
+            Kind::Enveloped => return Err(UnsealError::Required("收到的信封没有签名")),
+            Kind::SignedAndEnveloped => {
+                Some(envelope.open_by(&**self.keys.store(), self.keys.identity())?)
             }
         };
-        match (outer.kind(), &opened) {
-            // What is sealed without a signature must hold one.
-            (Kind::Enveloped, Some(opened)) => {
-                let mut inside = self.store.scratch();
-                outer.write_unsigned(&mut *input, opened, &mut inside)?;
-                let mut inside = inside.into_reader().map_err(EnvelopeError::from)?;
-                let inner = match Envelope::read(&mut *inside) {
-                    Ok(inner) if inner.kind() == Kind::Signed => inner,
-                    _ => return Err(UnsealError::Required("收到的信封没有签名")),
-                };
-                self.verified(policy, &inner, &mut *inside, None)
-            }
-            (_, opened) => self.verified(policy, &outer, &mut *input, opened.as_ref()),
-        }
+        self.verified(policy, &envelope, &mut *input, opened.as_ref())
     }
 
     /// The content, whose every signature is of a certificate that the agency named.
@@ -115,7 +119,12 @@ impl Unsealing<'_> {
             // Without an authority to trust, the certificates that the operator named are trusted.
             trust.anchors = &policy.signers;
         }
-        let verified = envelope.verify(input, opened, &policy.signers, &trust)?;
+        let verified = envelope.verify(input, opened, &policy.signers, &trust);
+        let verified = verified.map_err(|error| match error {
+            // Whose certificate it is may be a person's name: the agency knows, others need not.
+            EnvelopeError::Untrusted(error) => UnsealError::Untrusted(error.reason),
+            other => other.into(),
+        })?;
         if !verified.signers.iter().all(|signer| policy.signers.contains(signer)) {
             return Err(UnsealError::Signer);
         }

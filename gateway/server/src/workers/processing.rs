@@ -26,6 +26,8 @@ const CHUNK: usize = 500;
 const SMALL_BYTES: u64 = 64 << 10;
 /// Small messages taken together, at most.
 const TOGETHER: usize = 256;
+/// How long a message rests that could not be looked at.
+const PAUSE: Duration = Duration::from_secs(30);
 /// Attempts after which a message is set aside.
 const MAX_ATTEMPTS: u32 = 5;
 
@@ -70,14 +72,25 @@ impl Processing {
             let shutdown = Arc::clone(&shutdown);
             tokio::spawn(async move {
                 let ids: Vec<u64> = taken.iter().map(|message| message.id).collect();
-                if let Err(error) = this.work(taken, &shutdown).await {
+                let held = this.work(taken, &shutdown).await.unwrap_or_else(|error| {
                     tracing::error!(error = %error, "processing failed");
                     // Nobody listening means the coordinator has ended already.
                     let _ = failed.try_send(error);
-                }
-                busy.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !ids.contains(id));
+                    Vec::new()
+                });
+                let free = |ids: &dyn Fn(&u64) -> bool| {
+                    busy.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !ids(id));
+                    freed.notify_one();
+                };
+                free(&|id| ids.contains(id) && !held.contains(id));
                 drop(permit);
-                freed.notify_one();
+                if !held.is_empty() {
+                    tokio::select! {
+                        () = tokio::time::sleep(PAUSE) => {}
+                        () = shutdown.begun() => {}
+                    }
+                    free(&|id| held.contains(id));
+                }
             });
             if let Ok(error) = failure.try_recv() {
                 return Err(error);
@@ -107,22 +120,29 @@ impl Processing {
         self.store.begin_processing(ids).await
     }
 
+    /// Gives the messages that a fault of ours has held up.
     async fn work(
         self: &Arc<Self>,
         messages: Vec<PendingMessage>,
         shutdown: &Shutdown,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<u64>, StoreError> {
         let (sender, mut chunks) = mpsc::channel::<Vec<RowChunk>>(2);
         let feeds: BTreeMap<u64, FeedId> =
             messages.iter().map(|message| (message.id, message.feed.clone())).collect();
         let (this, stop) = (Arc::clone(self), Arc::clone(shutdown));
         let producer = tokio::task::spawn_blocking(move || {
             if let [message] = messages.as_slice() {
-                this.stream(message, &sender, &stop);
-            } else {
-                let chunks = messages.iter().map(|m| this.whole(m)).collect();
-                let _ = sender.blocking_send(chunks);
+                return this.stream(message, &sender, &stop).err().into_iter().collect();
             }
+            let (mut chunks, mut held) = (Vec::with_capacity(messages.len()), Vec::new());
+            for message in &messages {
+                match this.whole(message) {
+                    Ok(chunk) => chunks.push(chunk),
+                    Err(HeldUp) => held.push(message.id),
+                }
+            }
+            let _ = sender.blocking_send(chunks);
+            held
         });
         while let Some(chunk) = chunks.recv().await {
             let failed: Vec<_> = chunk.iter().filter_map(failed).collect();
@@ -132,22 +152,26 @@ impl Processing {
                 tracing::warn!(feed, id, code, "message could not be read in full");
             }
         }
-        if producer.await.is_err() {
+        let Ok(held) = producer.await else {
             // The attempt is counted: alone next time, set aside in the end.
             tracing::error!("a message could not be processed");
             tokio::time::sleep(Duration::from_millis(200)).await;
+            return Ok(Vec::new());
+        };
+        if !held.is_empty() {
+            self.store.put_back(held.clone()).await?;
         }
-        Ok(())
+        Ok(held)
     }
 
     /// A small message in one chunk.
-    fn whole(&self, message: &PendingMessage) -> RowChunk {
+    fn whole(&self, message: &PendingMessage) -> Result<RowChunk, HeldUp> {
         let mut rows = Vec::new();
         let end = self.rows(message, &mut |row| {
             rows.push(row);
             ControlFlow::Continue(())
-        });
-        RowChunk { message: message.id, first: message.rows_done, rows, finish: Some(end) }
+        })?;
+        Ok(RowChunk { message: message.id, first: message.rows_done, rows, finish: Some(end) })
     }
 
     /// A message of any size, chunk by chunk.
@@ -156,7 +180,7 @@ impl Processing {
         message: &PendingMessage,
         sender: &mpsc::Sender<Vec<RowChunk>>,
         shutdown: &Shutdown,
-    ) {
+    ) -> Result<(), u64> {
         let mut first = message.rows_done;
         let mut rows = Vec::with_capacity(CHUNK);
         let mut stopped = false;
@@ -172,21 +196,23 @@ impl Processing {
             stopped = sender.blocking_send(vec![chunk]).is_err() || shutdown.has_begun();
             if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        let end = end.map_err(|HeldUp| message.id)?;
         if !stopped {
             let finish = Some(end);
             let _ =
                 sender.blocking_send(vec![RowChunk { message: message.id, first, rows, finish }]);
         }
+        Ok(())
     }
 
     fn rows(
         &self,
         message: &PendingMessage,
         each: &mut dyn FnMut(xinqiao_store::RowEntry) -> ControlFlow<()>,
-    ) -> MessageEnd {
-        let failed = |code: &str, text: &str| MessageEnd {
-            error: Some((code.to_owned(), text.to_owned())),
-            notes: Vec::new(),
+    ) -> Result<MessageEnd, HeldUp> {
+        let failed = |code: &str, text: &str| {
+            let error = Some((code.to_owned(), text.to_owned()));
+            Ok(MessageEnd { error, notes: Vec::new() })
         };
         if message.attempts > MAX_ATTEMPTS {
             return failed(
@@ -215,12 +241,20 @@ impl Processing {
             Unsealing { keys: &self.keys, policy, at: self.clock.now(), store: &self.store };
         let mut input = match unseal(&unsealing, input) {
             Ok(input) => input,
+            Err(error) if error.is_ours() => {
+                let (feed, id) = (&message.feed, message.id);
+                tracing::error!(%feed, id, %error, "an envelope could not be opened, to be tried again");
+                return Err(HeldUp);
+            }
             Err(error) => return failed(error.code(), &error.to_string()),
         };
         let outcome = process(&job, &mut *input, &mut |row| each(entry(row, destination)));
-        message_end(outcome, job.today)
+        Ok(message_end(outcome, job.today))
     }
 }
+
+/// A fault that is not the message's: it stays pending, and is tried again after [`PAUSE`].
+struct HeldUp;
 
 /// Number and code of a message that ends in an error. Its name and the error's text stay out of the
 /// log: a file name may name a person, and so may what was taken for a heading.

@@ -2,21 +2,27 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches};
 use serde::Serialize;
 use serde_json::{Value, json};
+use xinqiao_core::model::Timestamp;
 use xinqiao_crypto::envelope::{Envelope, EnvelopeError, Kind, Opened, Verified};
-use xinqiao_crypto::receipt::{self, SignedReceipt};
+use xinqiao_crypto::keystore::{FileKeyStore, KeyStore as _, KeyUse};
+use xinqiao_crypto::receipt::{self, ReceiptError, SignedReceipt};
 use xinqiao_crypto::x509::Certificate;
+use xinqiao_crypto::x509::chain::{ChainReason, Trust};
 
 use super::write::discard;
 use super::{
     Holder, Trusted, binary, failed, file_arg, key_args, out_arg, path, trust_args, unread,
 };
 use crate::commands::{Command, CommandError, Global, out};
+use crate::config;
+use crate::keys::{read_certificates, seconds};
 
 pub(in crate::commands) struct Open;
 
@@ -87,6 +93,14 @@ impl Command for Verify {
                 clap::Command::new("receipt")
                     .about("验证网关签发的回执(推送接口答复的 JSON,或其中的回执)")
                     .arg(file_arg())
+                    .arg(
+                        Arg::new("signer")
+                            .long("signer")
+                            .value_name("文件")
+                            .action(ArgAction::Append)
+                            .value_parser(ValueParser::path_buf())
+                            .help("网关的签名证书,可写多次;缺省为 gateway.yaml 的网关自己的证书。同一签发机构的其他证书所签的不算回执"),
+                    )
                     .args(trust_args()),
             )
     }
@@ -186,28 +200,95 @@ fn verify_receipts(matches: &ArgMatches, global: &Global) -> Result<ExitCode, Co
     if found.is_empty() {
         return Err(failed("receipt.malformed", "文件中没有回执(statement 与 signature)"));
     }
-    let trusted = Trusted::of(matches, global)?;
+    let gateway = gateway_certificates(matches, global)?;
+    let mut trusted = match matches.contains_id("trust") {
+        true => Trusted::of(matches, global)?,
+        // The certificate that is named is trusted for itself.
+        false => Trusted { anchors: gateway.clone(), lists: Vec::new() },
+    };
+    if !matches.contains_id("trust") {
+        trusted.read_lists(matches)?;
+    }
     let mut proved = Vec::new();
     for receipt in found {
-        let signers = receipt::verify(&receipt, &trusted.anchors, &trusted.now())
-            .map_err(|error| failed(error.code(), error.to_string()))?;
-        proved.push((receipt.statement, signers));
+        let trust = trusted.now();
+        let (signers, ended) = match receipt::verify(&receipt, &gateway, &trust) {
+            // A receipt outlives the certificate it was signed with.
+            Err(ReceiptError::Signature(EnvelopeError::Untrusted(error)))
+                if error.reason == ChainReason::Expired =>
+            {
+                let at = time_of(receipt.statement).map_or(trust.at, seconds);
+                (receipt::verify(&receipt, &gateway, &Trust { at, ..trust }), true)
+            }
+            other => (other, false),
+        };
+        let signers = signers.map_err(|error| failed(error.code(), error.to_string()))?;
+        if !signers.iter().all(|signer| gateway.contains(signer)) {
+            let message = "签名者不是所指的网关证书:同一签发机构的其他证书所签的不算网关的回执";
+            return Err(failed("receipt.signer", message));
+        }
+        proved.push(Proved { statement: receipt.statement, signers, ended });
     }
     if global.json {
         let all: Vec<Value> = proved
             .iter()
-            .map(|(statement, by)| json!({ "statement": statement, "signers": signers(by) }))
+            .map(|one| {
+                let (statement, ended) = (one.statement, one.ended);
+                let signers = signers(&one.signers);
+                json!({ "statement": statement, "signers": signers, "certificate_ended": ended })
+            })
             .collect();
         out::json(&all)?;
     } else {
-        for (statement, by) in &proved {
-            out::text(format!("回执有效:{statement}"))?;
-            for signer in signers(by) {
+        for one in &proved {
+            out::text(format!("回执有效:{}", one.statement))?;
+            if one.ended {
+                out::text("注意:签名证书现已过期,按回执所载时间核验;该时间由签名者自己写明")?;
+            }
+            for signer in signers(&one.signers) {
                 out::text(format!("签名者:{}(签发者 {})", signer.subject, signer.issuer))?;
             }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A receipt that holds.
+struct Proved<'a> {
+    statement: &'a str,
+    signers: Vec<Certificate>,
+    /// The certificate has ended since.
+    ended: bool,
+}
+
+/// The time that a statement tells.
+fn time_of(statement: &str) -> Option<Timestamp> {
+    let value = |name: &str| statement.split(' ').find_map(|word| word.strip_prefix(name));
+    let text = value("at=").or_else(|| value("received="))?;
+    serde_json::from_value(text.into()).ok()
+}
+
+/// The gateway's signing certificates: of files, or of the keys of `gateway.yaml`, every generation.
+fn gateway_certificates(
+    matches: &ArgMatches,
+    global: &Global,
+) -> Result<Vec<Certificate>, CommandError> {
+    let mut certificates = Vec::new();
+    let files: Vec<PathBuf> = matches.get_many("signer").into_iter().flatten().cloned().collect();
+    for file in &files {
+        certificates.extend(read_certificates(file)?.into_iter().next());
+    }
+    if files.is_empty() {
+        let config = config::keys(&global.config)
+            .map_err(|_| CommandError::Broken("请用 --signer 指明网关的签名证书".to_owned()))?;
+        let store = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
+        let own = store
+            .list()?
+            .into_iter()
+            .filter(|entry| entry.id.name() == config.identity && entry.id.usage() == KeyUse::Sign);
+        certificates.extend(own.filter_map(|entry| entry.chain.into_iter().next()));
+    }
+    Ok(certificates)
 }
 
 /// Every receipt in an answer: itself, or its members.

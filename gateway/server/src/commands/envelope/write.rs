@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches};
 use xinqiao_core::spi::Clock as _;
-use xinqiao_crypto::envelope::{Cipher, EnvelopeError, Pem, Signing, seal, sign, sign_and_seal};
+use xinqiao_crypto::envelope::{
+    Cipher, EnvelopeError, Pem, Signing, seal, sign, sign_and_seal, to_send,
+};
 use xinqiao_crypto::keystore::{KeyUse, StoredKey};
-use xinqiao_crypto::x509::Certificate;
 
 use super::{Holder, file_arg, key_args, out_arg, path, unread};
 use crate::clock::SystemClock;
@@ -105,12 +106,10 @@ fn signed(
     let holder = Holder::open(matches, global)?;
     let entry = holder.current(KeyUse::Sign)?;
     let signer = StoredKey::new(&holder.store, &entry.id)?;
-    let Some((certificate, chain)) = entry.chain.split_first() else {
+    let Some(certificate) = entry.chain.first() else {
         return Err(EnvelopeError::NoCertificate.into());
     };
-    // A root is the receiver's own to trust.
-    let chain: Vec<Certificate> =
-        chain.iter().filter(|above| above.subject() != above.issuer()).cloned().collect();
+    let chain = to_send(&entry.chain);
     let at = seconds(SystemClock.now());
     let signing = Signing { certificate, chain: &chain, signer: &signer, at };
     write(matches, |out| act(&content, &signing, out))

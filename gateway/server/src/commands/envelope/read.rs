@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use serde::Serialize;
 use serde_json::{Value, json};
 use xinqiao_crypto::envelope::{Envelope, EnvelopeError, Kind, Opened, Opener, Verified};
-use xinqiao_crypto::keystore::{KeyStore as _, KeyUse};
+use xinqiao_crypto::keystore::KeyUse;
 use xinqiao_crypto::receipt::{self, SignedReceipt};
 use xinqiao_crypto::x509::Certificate;
 

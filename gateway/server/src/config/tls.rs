@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use xinqiao_core::spi::{SecretRef, Secrets};
 use xinqiao_core::yaml::{At, Several};
 use xinqiao_crypto::Sm3Digest;
-use xinqiao_crypto::keystore::{FileKeyStore, KeyId, KeyStore, KeyUse};
+use xinqiao_crypto::keystore::{KeyId, KeyStore, KeyUse};
 use xinqiao_crypto::tls::{
     Clients, Identity, Lists, Notice, Policy, Server, ServerOptions, Stale, Suite, TlsError, Trust,
     client, fingerprint_of_file,
@@ -127,8 +127,8 @@ impl LinkKeys {
     fn open(&mut self) -> Option<Result<Arc<dyn KeyStore>, TlsError>> {
         if self.store.is_none() {
             let config = self.config.as_ref()?;
-            match FileKeyStore::open(&config.folder, config.passphrase.as_bytes()) {
-                Ok(store) => self.store = Some(Arc::new(store)),
+            match config.store() {
+                Ok(store) => self.store = Some(store),
                 Err(error) => return Some(Err(error.into())),
             }
         }

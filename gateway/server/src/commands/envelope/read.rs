@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use xinqiao_core::model::Timestamp;
 use xinqiao_crypto::envelope::{Envelope, EnvelopeError, Kind, Opened, Verified};
-use xinqiao_crypto::keystore::{FileKeyStore, KeyStore as _, KeyUse};
+use xinqiao_crypto::keystore::KeyUse;
 use xinqiao_crypto::receipt::{self, ReceiptError, SignedReceipt};
 use xinqiao_crypto::x509::Certificate;
 use xinqiao_crypto::x509::chain::{ChainReason, Trust};
@@ -132,7 +132,7 @@ fn content_key(
     envelope: &Envelope,
 ) -> Result<Opened, CommandError> {
     let holder = Holder::open(matches, global)?;
-    Ok(envelope.open_by(&holder.store, &holder.name)?)
+    Ok(envelope.open_by(&*holder.store, &holder.name)?)
 }
 
 fn verified(
@@ -281,7 +281,7 @@ fn gateway_certificates(
     if files.is_empty() {
         let config = config::keys(&global.config)
             .map_err(|_| CommandError::Broken("请用 --signer 指明网关的签名证书".to_owned()))?;
-        let store = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
+        let store = config.store()?;
         let own = store
             .list()?
             .into_iter()

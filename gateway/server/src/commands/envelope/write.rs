@@ -105,7 +105,7 @@ fn signed(
     let content = open(matches)?;
     let holder = Holder::open(matches, global)?;
     let entry = holder.current(KeyUse::Sign)?;
-    let signer = StoredKey::new(&holder.store, &entry.id)?;
+    let signer = StoredKey::new(&*holder.store, &entry.id)?;
     let Some(certificate) = entry.chain.first() else {
         return Err(EnvelopeError::NoCertificate.into());
     };

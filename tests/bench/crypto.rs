@@ -7,6 +7,8 @@
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 #![expect(clippy::float_arithmetic, reason = "rates and ratios")]
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::Cursor;
@@ -22,6 +24,8 @@ use xinqiao_crypto::x509::{Certificate, UnixSeconds, parse_name};
 use xinqiao_kernels::sm3_lanes::digest_many;
 use xinqiao_tests::peers::{Driver, Peer};
 use xinqiao_tests::{Result, scale, spread};
+
+use tls::Pair;
 
 /// On the processor, for one act of one party in one round.
 const MILLISECONDS: u64 = 300;
@@ -46,10 +50,18 @@ const TARGETS: [(&str, f64); 4] =
 /// Sealed batches of 1 MiB a second, in SM4-GCM.
 const BATCHES: f64 = 200.0;
 
+/// TLS records against the same with the portable SM4.
+const RECORDS: f64 = 4.0;
+
 const LANES: &str = "SM3, 16 streams of 16 KiB";
 const GHASH: &str = "GHASH of 16 KiB";
 const BATCH_GCM: &str = "1 MiB signed, sealed, GCM";
 const BATCH_CBC: &str = "1 MiB signed, sealed, CBC";
+const FULL: &str = "TLS, full handshake";
+const RESUMED: &str = "TLS, resumed handshake";
+const STREAM: &str = "TLS, records of 16 KiB";
+const CLASSICAL: &str = "classical";
+const PORTABLE: &str = "portable SM4";
 const CLOCK: &str = "the clock";
 
 /// Rates a second of every round, by what was done and by whom (`None`: us).
@@ -64,11 +76,18 @@ fn main() -> Result<()> {
         drivers.push((peer.name(), peer.driver()?));
     }
     let ours = Ours::new()?;
+    let folder = tempfile::tempdir()?;
+    let national = Pair::national(folder.path())?;
+    let pairs = [
+        (Some(CLASSICAL), Pair::classical(folder.path())?),
+        (Some(PORTABLE), Pair::portable(&national, folder.path())?),
+        (None, national),
+    ];
     let mut rates = Rates::new();
     for _ in 0..scale.rounds {
         round(&ours, &mut drivers, milliseconds, &mut rates)?;
+        lines(&pairs, milliseconds, &mut rates)?;
     }
-    // TLS: handshakes a second and MB/s of records, national beside classical, belong here.
     report(&rates);
     Ok(())
 }
@@ -113,6 +132,26 @@ fn round(
         Ok(())
     };
     note(CLOCK, None, rate(milliseconds, clock)? * f64::from(3 * STEPS));
+    Ok(())
+}
+
+/// Handshakes and records, both ends of them.
+fn lines(
+    pairs: &[(Option<&'static str>, Pair)],
+    milliseconds: u64,
+    rates: &mut Rates,
+) -> Result<()> {
+    for (who, pair) in pairs {
+        let mut note = |what, rate| rates.entry((what, *who)).or_default().push(rate);
+        if *who != Some(PORTABLE) {
+            for (what, resumed) in [(FULL, false), (RESUMED, true)] {
+                let shake = || pair.handshake(resumed).map(drop);
+                note(what, rate(milliseconds, shake)?);
+            }
+        }
+        let mut talk = pair.handshake(false)?;
+        note(STREAM, rate(milliseconds, || talk.record())?);
+    }
     Ok(())
 }
 
@@ -229,16 +268,22 @@ fn report(rates: &Rates) {
         "sm3" | "gcm" => (what, "MB/s", size as f64 / 1e6),
         _ => (what, "/s", 1.0),
     });
-    let more =
-        [(LANES, "MB/s", 16.0 * 16_384.0 / 1e6), (BATCH_GCM, "/s", 1.0), (BATCH_CBC, "/s", 1.0)];
+    let more = [
+        (LANES, "MB/s", 16.0 * 16_384.0 / 1e6),
+        (BATCH_GCM, "/s", 1.0),
+        (BATCH_CBC, "/s", 1.0),
+        (FULL, "/s", 1.0),
+        (RESUMED, "/s", 1.0),
+        (STREAM, "MB/s", tls::RECORD as f64 / 1e6),
+    ];
     for (what, unit, times) in lines.chain(more) {
         let show =
             |rates: Vec<f64>| spread(&mut rates.iter().map(|r| r * times).collect::<Vec<_>>());
         println!("{what:26} {} {unit}", show(ours(what)));
-        for peer in Peer::IN_C {
-            if let Some(theirs) = theirs(what, peer.name()) {
+        for peer in Peer::IN_C.map(Peer::name).into_iter().chain([CLASSICAL, PORTABLE]) {
+            if let Some(theirs) = theirs(what, peer) {
                 let ratio = ratio(&ours(what), &theirs);
-                println!("    {:22} {} {unit}, ratio {ratio:.2}", peer.name(), show(theirs));
+                println!("    {peer:22} {} {unit}, ratio {ratio:.2}", show(theirs));
             }
         }
     }
@@ -247,6 +292,8 @@ fn report(rates: &Rates) {
         let reached = theirs(what, Peer::Openssl.name()).map_or(0.0, |r| ratio(&ours(what), &r));
         told(what, reached, target, "times OpenSSL 4.0");
     }
+    let records = theirs(STREAM, PORTABLE).map_or(0.0, |r| ratio(&ours(STREAM), &r));
+    told(STREAM, records, RECORDS, "times the portable SM4");
     told(BATCH_GCM, median(&ours(BATCH_GCM)), BATCHES, "a second");
     println!();
     limits(&|what| median(&ours(what)));
@@ -285,11 +332,18 @@ fn limits(rate: &dyn Fn(&'static str) -> f64) {
         clock / rate("SM2 verify") / 1e3,
     );
     let batch = 1e3 / rate(BATCH_GCM);
-    let digest = 64e3 / rate("SM3, one stream of 16 KiB");
+    let (digest, stream) = (4e3 / rate(LANES), 64e3 / rate("SM3, one stream of 16 KiB"));
     let cipher = 1e3 / rate("SM4-GCM 1 MiB");
     println!(
-        "1 MiB batch                {batch:.2} ms: SM3 {digest:.2}, SM4-GCM {cipher:.2}, the rest \
-         SM2, copying and structure; SM3 in one stream is what the standard's signature asks for",
+        "1 MiB batch, GCM           {batch:.2} ms: SM3 of its pieces in lanes {digest:.2} (in one \
+         stream, as the standard's signature asks for, {stream:.2}), SM4-GCM {cipher:.2}, the rest \
+         SM2, copying and structure",
+    );
+    println!(
+        "TLS record, 16 KiB         {:.2} cycles/byte for both ends: SM4-GCM twice is {:.2}, the \
+         rest rustls's copying and ours of the bench",
+        per_byte(STREAM, kib16),
+        2.0 * gcm,
     );
 }
 

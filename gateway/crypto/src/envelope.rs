@@ -10,6 +10,7 @@
 mod asn1;
 mod ber;
 mod content;
+mod digest;
 mod holder;
 mod pem;
 mod read;
@@ -67,7 +68,8 @@ pub enum Cipher {
     /// SM4-CBC with PKCS#7 padding: the standard's. Without a signature, nobody notices a change.
     #[default]
     Cbc,
-    /// SM4-GCM in chunks: ours. Every change is noticed.
+    /// SM4-GCM in chunks, and signatures of the list of chunks' digests: ours. Every change is
+    /// noticed.
     Gcm,
 }
 

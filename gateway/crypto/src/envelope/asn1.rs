@@ -72,7 +72,8 @@ pub(super) struct RecipientInfo {
 pub(super) struct SignerInfo {
     pub(super) version: u8,
     pub(super) certificate: CertificateId,
-    pub(super) digest: AlgorithmIdentifierOwned,
+    /// AlgorithmIdentifier: see [`DigestAlgorithm`](super::digest::DigestAlgorithm).
+    pub(super) digest: Any,
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT", optional = "true", constructed = "true")]
     pub(super) signed: Option<SetOfVec<Attribute>>,
     pub(super) algorithm: AlgorithmIdentifierOwned,

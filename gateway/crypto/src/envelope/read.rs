@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, SeekFrom, Write};
 
-use der::asn1::{Any, ObjectIdentifier, OctetString, SetOfVec};
+use der::asn1::{Any, ObjectIdentifier, SetOfVec};
 use der::{Decode, Encode as _};
 use spki::AlgorithmIdentifierOwned;
 use subtle::ConstantTimeEq as _;
@@ -12,14 +12,15 @@ use xinqiao_core::spi::ReadSeek;
 use super::asn1::{
     CMS_DATA, CMS_ENVELOPED, CMS_SIGNED, CONTENT_TYPE, CertificateId, DATA, ENVELOPED,
     MESSAGE_DIGEST, RecipientInfo, SIGNED, SIGNED_AND_ENVELOPED, SM2, SM2_ENCRYPT,
-    SM2_ENCRYPT_GMSSL, SM2_SIGN, SM2_WITH_SM3, SM3, SignerInfo,
+    SM2_ENCRYPT_GMSSL, SM2_SIGN, SM2_WITH_SM3, SignerInfo,
 };
 use super::ber::{Extent, OCTETS, SEQUENCE, SET, Walk, context};
 use super::content::Sealing;
+use super::digest::DigestAlgorithm;
 use super::write::{IMPLICIT_OCTETS, id_of};
 use super::{Cipher, EnvelopeError, Kind, OpenKey};
 use crate::keystore::KeyStoreError;
-use crate::sm2::{Prehash, PrehashStream, PublicKey, Signature, SignerId};
+use crate::sm2::{Prehash, PublicKey, Signature, SignerId};
 use crate::sm4::Sm4Key;
 use crate::x509::Certificate;
 use crate::x509::chain::{self, Purpose, Trust};
@@ -99,13 +100,13 @@ impl Envelope {
             envelope.recipients = parts(&mut Walk::new(&mut recipients)?, SET, "收件人")?;
             envelope.recipients.iter().try_for_each(|info| version(info.version))?;
         }
-        if kind != Kind::Enveloped {
-            for digest in parts::<AlgorithmIdentifierOwned>(&mut walk, SET, "摘要算法")? {
-                known(&digest, &[SM3])?;
-            }
-        }
+        let digests: Vec<Any> = match kind {
+            Kind::Enveloped => Vec::new(),
+            _ => parts(&mut walk, SET, "摘要算法")?,
+        };
         envelope.content(&mut walk, &mut head)?;
         envelope.head = head.finish();
+        digests.iter().try_for_each(|digest| envelope.digested_by(digest))?;
         if kind != Kind::Enveloped {
             if walk.tag()? == Some(context(0)) {
                 envelope.certificates = certificates(&mut walk)?;
@@ -169,9 +170,10 @@ impl Envelope {
         if self.signers.is_empty() {
             return Err(EnvelopeError::Kind("没有签名"));
         }
+        let algorithm = DigestAlgorithm::of(self.sealing.as_ref());
         let mut checks = Vec::with_capacity(self.signers.len());
         for info in &self.signers {
-            known(&info.digest, &[SM3])?;
+            self.digested_by(&info.digest)?;
             known(&info.algorithm, &[SM2_SIGN, SM2_WITH_SM3, SM2])?;
             let mut all = self.certificates.iter().chain(others);
             let certificate = all
@@ -179,25 +181,28 @@ impl Envelope {
                 .ok_or(EnvelopeError::NoCertificate)?;
             chain::verify(certificate, Purpose::Signing, &self.certificates, trust)?;
             let key = certificate.public_key();
-            // Without signed attributes the signature is of Z‖M itself.
-            let stream = match &info.signed {
-                Some(_) => Content::Digest(Sm3Stream::default()),
-                None => Content::Prehash(key.prehash_stream(SignerId::STANDARD)),
-            };
-            checks.push((info, certificate, key, stream));
+            // Without signed attributes the signature is of Z‖M itself: the standard's digest, and
+            // no word of another.
+            let whole = info.signed.is_none().then(|| key.prehash_stream(SignerId::STANDARD));
+            if whole.is_some() && algorithm != DigestAlgorithm::Sm3 {
+                return Err(EnvelopeError::Part("签名者,缺少签名属性"));
+            }
+            checks.push((info, certificate, key, whole));
         }
+        let mut digest =
+            self.signers.iter().any(|info| info.signed.is_some()).then(|| algorithm.stream());
         self.plain(input, opened, &mut |part| {
-            checks.iter_mut().for_each(|(.., stream)| stream.update(part));
+            digest.iter_mut().for_each(|stream| stream.update(part));
+            checks.iter_mut().flat_map(|(.., whole)| whole).for_each(|stream| stream.update(part));
             Ok(())
         })?;
+        let digest = digest.map(|stream| algorithm.attested(&stream.finish())).transpose()?;
         let mut signers = Vec::with_capacity(checks.len());
-        for (info, certificate, key, stream) in checks {
-            let digest = match (stream, &info.signed) {
-                (Content::Prehash(stream), _) => stream.finish(),
-                (Content::Digest(stream), Some(attributes)) => {
-                    self.signed(attributes, key, &stream.finish())?
-                }
-                (Content::Digest(_), None) => return Err(EnvelopeError::Refused),
+        for (info, certificate, key, whole) in checks {
+            let digest = match (whole, &info.signed, &digest) {
+                (Some(stream), None, _) => stream.finish(),
+                (None, Some(attributes), Some(digest)) => self.signed(attributes, key, digest)?,
+                _ => return Err(EnvelopeError::Refused),
             };
             let signature = Signature::from_der(info.signature.as_bytes())
                 .map_err(|_| EnvelopeError::Refused)?;
@@ -262,6 +267,15 @@ impl Envelope {
         walk.leave()
     }
 
+    /// Refuses every other digest than the one that belongs to how the content is sealed.
+    fn digested_by(&self, identifier: &Any) -> Result<(), EnvelopeError> {
+        let named = DigestAlgorithm::parse(identifier)?;
+        if named == DigestAlgorithm::of(self.sealing.as_ref()) {
+            return Ok(());
+        }
+        Err(EnvelopeError::Algorithm("摘要算法与加密方式不配".to_owned()))
+    }
+
     /// The plaintext, in chunks.
     fn plain(
         &self,
@@ -284,7 +298,7 @@ impl Envelope {
         &self,
         attributes: &SetOfVec<Attribute>,
         key: &PublicKey,
-        content: &Sm3Digest,
+        content: &Any,
     ) -> Result<Prehash, EnvelopeError> {
         let one = |oid: ObjectIdentifier| {
             let mut found = attributes.iter().filter(|attribute| attribute.oid == oid);
@@ -294,32 +308,15 @@ impl Envelope {
             }
             .ok_or(EnvelopeError::Refused)
         };
-        let digest: OctetString = one(MESSAGE_DIGEST)?.decode_as().map_err(refused)?;
+        let digest = one(MESSAGE_DIGEST)?;
         let kind: ObjectIdentifier = one(CONTENT_TYPE)?.decode_as().map_err(refused)?;
-        let same = digest.as_bytes().ct_eq(content);
+        let same = digest.to_der().map_err(refused)?.ct_eq(&content.to_der().map_err(refused)?);
         if !bool::from(same) || kind != self.content_type {
             return Err(EnvelopeError::Refused);
         }
         let mut stream = key.prehash_stream(SignerId::STANDARD);
         stream.update(&attributes.to_der().map_err(refused)?);
         Ok(stream.finish())
-    }
-}
-
-/// What a signature is of.
-enum Content {
-    /// Its digest is among the signed attributes.
-    Digest(Sm3Stream),
-    /// The content itself.
-    Prehash(PrehashStream),
-}
-
-impl Content {
-    fn update(&mut self, part: &[u8]) {
-        match self {
-            Self::Digest(stream) => stream.update(part),
-            Self::Prehash(stream) => stream.update(part),
-        }
     }
 }
 

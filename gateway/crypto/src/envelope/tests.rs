@@ -108,7 +108,9 @@ const KINDS: [(Kind, Cipher); 5] = [
 fn every_kind_comes_back_at_every_length() {
     let peers = Peers::new();
     let to = [peers.a.encryption.clone(), peers.b.encryption.clone()];
-    for len in [0, 1, 15, 16, 17, 127, 128, 65_535, 65_536, 65_537, 131_072, 200_001] {
+    let list = [16_383, 16_384, 16_385, 262_143, 262_144, 262_145, 278_528, 524_288];
+    let lengths = [0, 1, 15, 16, 17, 127, 128, 65_535, 65_536, 65_537, 131_072, 200_001];
+    for len in lengths.into_iter().chain(list) {
         let content: Vec<u8> = (0..len).map(|n: u32| (n % 251) as u8).collect();
         for (kind, cipher) in KINDS {
             let bytes = peers.write(kind, cipher, &to, &content);
@@ -166,6 +168,117 @@ fn chunks_cannot_be_moved_left_out_or_added() {
         let read = peers.read(&peers.b, &with(&order));
         assert!(matches!(read, Err(EnvelopeError::Refused)), "{order:?}");
     }
+}
+
+/// A DER value: its tag and its parts, or its bytes if it is primitive.
+#[derive(Clone, PartialEq)]
+enum Tree {
+    Of(u8, Vec<Tree>),
+    Leaf(u8, Vec<u8>),
+}
+
+impl Tree {
+    fn all(mut bytes: &[u8]) -> Vec<Self> {
+        let mut all = Vec::new();
+        while let [tag, first, rest @ ..] = bytes {
+            let count = usize::from(if *first < 0x80 { 0 } else { first & 0x7f });
+            let long = rest[..count].iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
+            let len = if count == 0 { usize::from(*first) } else { long };
+            let (value, behind) = rest[count..].split_at(len);
+            all.push(match tag & 0x20 {
+                0 => Self::Leaf(*tag, value.to_vec()),
+                _ => Self::Of(*tag, Self::all(value)),
+            });
+            bytes = behind;
+        }
+        all
+    }
+
+    fn der(&self) -> Vec<u8> {
+        match self {
+            Self::Of(tag, parts) => {
+                let parts: Vec<Vec<u8>> = parts.iter().map(Self::der).collect();
+                ber::value(*tag, &parts.concat())
+            }
+            Self::Leaf(tag, value) => ber::value(*tag, value),
+        }
+    }
+
+    /// The parts at the end of `path`.
+    fn at(&mut self, path: &[usize]) -> &mut Self {
+        path.iter().fold(self, |tree, part| match tree {
+            Self::Of(_, parts) => &mut parts[*part],
+            Self::Leaf(..) => panic!("no parts"),
+        })
+    }
+}
+
+/// Where SignedAndEnvelopedData has the digest algorithm, the signers, and theirs.
+const DIGESTS: [usize; 4] = [1, 0, 2, 0];
+const SIGNERS: [usize; 3] = [1, 0, 5];
+const SIGNER_DIGEST: [usize; 5] = [1, 0, 5, 0, 2];
+
+#[test]
+fn the_digest_of_one_profile_is_refused_in_the_other() {
+    let peers = Peers::new();
+    let to = [peers.b.encryption.clone()];
+    let made = [Cipher::Gcm, Cipher::Cbc].map(|cipher| {
+        let bytes = peers.write(Kind::SignedAndEnveloped, cipher, &to, b"content");
+        Tree::all(&bytes).remove(0)
+    });
+    let [mut gcm, mut cbc] = made;
+    assert!(gcm.at(&DIGESTS) != cbc.at(&DIGESTS));
+    let paths: [&[&[usize]]; 3] = [&[&DIGESTS], &[&SIGNER_DIGEST], &[&DIGESTS, &SIGNER_DIGEST]];
+    for (own, mut other) in [(gcm.clone(), cbc.clone()), (cbc, gcm)] {
+        assert_eq!(peers.read(&peers.b, &own.der()).unwrap(), b"content");
+        for paths in paths {
+            let mut mixed = own.clone();
+            paths.iter().for_each(|path| *mixed.at(path) = other.at(path).clone());
+            let read = peers.read(&peers.b, &mixed.der());
+            assert!(matches!(read, Err(EnvelopeError::Algorithm(_))), "{read:?}");
+        }
+    }
+}
+
+/// The list of a content, being bytes, can itself be a content, whose SM3 is the content's digest.
+#[test]
+fn the_signature_of_a_list_is_none_of_its_bytes_nor_the_other_way_round() {
+    let peers = Peers::new();
+    let to = [peers.b.encryption.clone()];
+    let content = b"content";
+    let length = (content.len() as u64).to_be_bytes();
+    let list = [b"xinqiao sm3-list 16384\n", &crate::sm3(content)[..], &length].concat();
+    let made = [(Cipher::Gcm, &content[..]), (Cipher::Cbc, &list)].map(|(cipher, content)| {
+        let bytes = peers.write(Kind::SignedAndEnveloped, cipher, &to, content);
+        Tree::all(&bytes).remove(0)
+    });
+    let [mut gcm, mut cbc] = made;
+    let digests = [gcm.at(&SIGNER_DIGEST).clone(), cbc.at(&SIGNER_DIGEST).clone()];
+    let (of_gcm, of_cbc) = (gcm.at(&SIGNERS).clone(), cbc.at(&SIGNERS).clone());
+    for (mut envelope, signers, digest) in [(gcm, of_cbc, &digests[0]), (cbc, of_gcm, &digests[1])]
+    {
+        assert!(peers.read(&peers.b, &envelope.der()).is_ok());
+        *envelope.at(&SIGNERS) = signers;
+        *envelope.at(&SIGNER_DIGEST) = digest.clone();
+        let read = peers.read(&peers.b, &envelope.der());
+        assert!(matches!(read, Err(EnvelopeError::Refused)), "{read:?}");
+    }
+}
+
+/// A signature without attributes says nothing of a list.
+#[test]
+fn a_list_needs_signed_attributes() {
+    let peers = Peers::new();
+    let to = [peers.b.encryption.clone()];
+    let bytes = peers.write(Kind::SignedAndEnveloped, Cipher::Gcm, &to, b"content");
+    let mut bare = Tree::all(&bytes).remove(0);
+    let e = peers.a.signing.public_key().prehash(crate::sm2::SignerId::STANDARD, b"content");
+    let signature = peers.a.signing_key.sign_prehash(&e).unwrap().to_der();
+    let Tree::Of(_, signer) = bare.at(&[1, 0, 5, 0]) else { panic!("no signer") };
+    signer.remove(3);
+    *signer.last_mut().unwrap() = Tree::Leaf(ber::OCTETS, signature);
+    let read = peers.read(&peers.b, &bare.der());
+    assert!(matches!(read, Err(EnvelopeError::Part(_))), "{read:?}");
 }
 
 #[test]

@@ -13,19 +13,16 @@ use zeroize::Zeroizing;
 use super::asn1::{
     CMS_DATA, CMS_ENVELOPED, CMS_SIGNED, CONTENT_TYPE, CertificateId, DATA, ENVELOPED,
     IssuerAndSerialNumber, MESSAGE_DIGEST, RecipientInfo, SIGNED, SIGNED_AND_ENVELOPED,
-    SIGNING_TIME, SM2_ENCRYPT, SM2_ENCRYPT_GMSSL, SM2_SIGN, SM2_WITH_SM3, SM3, SignerInfo,
-    algorithm,
+    SIGNING_TIME, SM2_ENCRYPT, SM2_ENCRYPT_GMSSL, SM2_SIGN, SM2_WITH_SM3, SignerInfo, algorithm,
 };
 use super::ber::{self, OCTETS, SEQUENCE, SET, context};
 use super::content::Sealing;
+use super::digest::{DigestAlgorithm, GROUP};
 use super::{Cipher, Dialect, EnvelopeError, Signing};
 use crate::sm2::SignerId;
 use crate::sm4::Sm4Key;
 use crate::x509::{Certificate, UnixSeconds};
-use crate::{RandomError, Sm3Stream, sm3};
-
-/// Bytes read from the content at once.
-const CHUNK: usize = 64 << 10;
+use crate::{RandomError, Sm3Digest, sm3};
 
 /// Writes SignedData with the content inside.
 pub fn sign(
@@ -44,9 +41,10 @@ pub fn sign_in(
     out: &mut dyn Write,
 ) -> Result<(), EnvelopeError> {
     let names = Names::of(dialect);
-    let (len, digest) = measure(content)?;
-    let tail = tail(signer, &names, &digest)?;
-    let head = [version(), digests()?].concat();
+    let algorithm = DigestAlgorithm::of(None);
+    let (len, digest) = measure(content, algorithm)?;
+    let tail = tail(signer, &names, algorithm, &digest)?;
+    let head = [version(), digests(algorithm)?].concat();
     let frames: &[(u8, &[u8], u64)] = &[
         (SEQUENCE, &der(&names.signed)?, 0),
         (context(0), b"", 0),
@@ -105,13 +103,14 @@ pub fn sign_and_seal(
     out: &mut dyn Write,
 ) -> Result<(), EnvelopeError> {
     let names = Names::of(Dialect::Standard);
-    let (len, digest) = measure(content)?;
-    let tail = tail(signer, &names, &digest)?;
     let (key, sealing) = (Sm4Key::generate()?, Sealing::fresh(cipher)?);
+    let algorithm = DigestAlgorithm::of(Some(&sealing));
+    let (len, digest) = measure(content, algorithm)?;
+    let tail = tail(signer, &names, algorithm, &digest)?;
     let recipients = infos(recipients, &names, &key)?;
     let encrypted = [der(&DATA)?, der(&sealing.identifier()?)?].concat();
     let bound = sm3(&[&recipients[..], &encrypted].concat());
-    let head = [version(), recipients, digests()?].concat();
+    let head = [version(), recipients, digests(algorithm)?].concat();
     let frames: &[(u8, &[u8], u64)] = &[
         (SEQUENCE, &der(&SIGNED_AND_ENVELOPED)?, 0),
         (context(0), b"", 0),
@@ -166,21 +165,24 @@ fn length(content: &mut dyn ReadSeek) -> Result<u64, EnvelopeError> {
     Ok(len)
 }
 
-/// Length and SM3 of the content; it stands at its start afterwards.
-fn measure(content: &mut dyn ReadSeek) -> Result<(u64, crate::Sm3Digest), EnvelopeError> {
+/// Length and digest of the content; it stands at its start afterwards.
+fn measure(
+    content: &mut dyn ReadSeek,
+    algorithm: DigestAlgorithm,
+) -> Result<(u64, Sm3Digest), EnvelopeError> {
     content.seek(SeekFrom::Start(0))?;
-    let (mut sm3, mut len) = (Sm3Stream::default(), 0);
-    let mut chunk = Zeroizing::new(vec![0; CHUNK]);
+    let (mut stream, mut len) = (algorithm.stream(), 0);
+    let mut part = Zeroizing::new(vec![0; GROUP]);
     loop {
-        let n = content.read(&mut chunk)?;
+        let n = content.read(&mut part)?;
         if n == 0 {
             break;
         }
-        sm3.update(chunk.get(..n).unwrap_or_default());
+        stream.update(part.get(..n).unwrap_or_default());
         len += n as u64;
     }
     content.seek(SeekFrom::Start(0))?;
-    Ok((len, sm3.finish()))
+    Ok((len, stream.finish()))
 }
 
 fn version() -> Vec<u8> {
@@ -188,8 +190,8 @@ fn version() -> Vec<u8> {
 }
 
 /// SET OF the one digest algorithm.
-fn digests() -> Result<Vec<u8>, EnvelopeError> {
-    Ok(ber::value(SET, &der(&algorithm(SM3))?))
+fn digests(algorithm: DigestAlgorithm) -> Result<Vec<u8>, EnvelopeError> {
+    Ok(ber::value(SET, &der(&algorithm.identifier()?)?))
 }
 
 /// SET OF RecipientInfo.
@@ -222,7 +224,8 @@ fn infos(
 fn tail(
     signer: &Signing<'_>,
     names: &Names,
-    digest: &crate::Sm3Digest,
+    digest: DigestAlgorithm,
+    of_content: &Sm3Digest,
 ) -> Result<Vec<u8>, EnvelopeError> {
     let mut certificates: Vec<Vec<u8>> = [signer.certificate]
         .into_iter()
@@ -231,7 +234,7 @@ fn tail(
         .collect();
     certificates.sort();
     certificates.dedup();
-    let signed = attributes(names.data, digest, signer.at)?;
+    let signed = attributes(names.data, &digest.attested(of_content)?, signer.at)?;
     // The attributes are signed as the SET OF they are, not under their tag in the structure.
     let mut stream = signer.certificate.public_key().prehash_stream(SignerId::STANDARD);
     stream.update(&der(&signed)?);
@@ -239,7 +242,7 @@ fn tail(
     let info = SignerInfo {
         version: 1,
         certificate: id_of(signer.certificate)?,
-        digest: algorithm(SM3),
+        digest: digest.identifier()?,
         signed: Some(signed),
         algorithm: algorithm(names.sign),
         signature: OctetString::new(signature.to_der()).map_err(|_| EnvelopeError::Part("签名"))?,
@@ -251,18 +254,17 @@ fn tail(
 
 fn attributes(
     data: ObjectIdentifier,
-    digest: &crate::Sm3Digest,
+    digest: &Any,
     at: UnixSeconds,
 ) -> Result<SetOfVec<Attribute>, EnvelopeError> {
     let wrong = |_| EnvelopeError::Part("签名属性");
     let seconds = std::time::Duration::from_secs(at.0);
     let time = UtcTime::from_unix_duration(seconds).map_err(wrong)?;
-    let digest = OctetString::new(digest.to_vec()).map_err(wrong)?;
     let mut all = SetOfVec::new();
     for attribute in [
         attribute(CONTENT_TYPE, &data)?,
         attribute(SIGNING_TIME, &time)?,
-        attribute(MESSAGE_DIGEST, &digest)?,
+        attribute(MESSAGE_DIGEST, digest)?,
     ] {
         all.insert(attribute).map_err(wrong)?;
     }

@@ -17,21 +17,34 @@ pub(super) const fn context(number: u8) -> u8 {
 /// What makes a primitive tag a constructed one.
 const CONSTRUCTED: u8 = 0x20;
 
-/// The largest part read whole: certificates, recipients, signers.
-const SMALL: u64 = 4 << 20;
+/// All parts read whole together: certificates, recipients, signers. What they parse to is many
+/// times larger, and whoever sends an envelope is not known yet.
+const SMALL: u64 = 1 << 20;
 /// Nested constructed octet strings and frames.
 const DEPTH: usize = 16;
-/// Pieces of one octet string: OpenSSL writes one a kilobyte or so.
-const PIECES: usize = 4 << 20;
+/// Pieces of one octet string hold so many bytes on average, from [`PIECES`] of them on: OpenSSL
+/// writes a kilobyte or so into each.
+const PIECE: u64 = 256;
+const PIECES: usize = 1_024;
 
 /// Where the bytes of an octet string lie in the input, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Extent(Vec<(u64, u64)>);
+pub(super) struct Extent {
+    pieces: Vec<(u64, u64)>,
+    len: u64,
+}
 
 impl Extent {
     /// Number of bytes.
     pub(super) fn len(&self) -> u64 {
-        self.0.iter().map(|(_, len)| len).sum()
+        self.len
+    }
+
+    /// Takes in a piece; not if there would be many for little.
+    fn push(&mut self, at: u64, len: u64) -> bool {
+        self.len += len;
+        self.pieces.push((at, len));
+        self.pieces.len() <= PIECES || self.len / PIECE >= self.pieces.len() as u64
     }
 
     /// Hands the bytes over in order, in chunks of at most 64 KiB.
@@ -41,7 +54,7 @@ impl Extent {
         mut each: impl FnMut(&[u8]) -> Result<(), EnvelopeError>,
     ) -> Result<(), EnvelopeError> {
         let mut chunk = vec![0; 64 << 10];
-        for (at, len) in &self.0 {
+        for (at, len) in &self.pieces {
             input.seek(SeekFrom::Start(*at))?;
             let mut left = *len;
             while left > 0 {
@@ -63,6 +76,8 @@ pub(super) struct Walk<'a> {
     /// Where each open frame ends; `None` for indefinite length.
     frames: Vec<Option<u64>>,
     end: u64,
+    /// Bytes that parts read whole may still have.
+    room: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -70,7 +85,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(input: &'a mut dyn ReadSeek) -> Result<Self, EnvelopeError> {
         let end = input.seek(SeekFrom::End(0))?;
         input.seek(SeekFrom::Start(0))?;
-        Ok(Self { input, at: 0, frames: Vec::new(), end })
+        Ok(Self { input, at: 0, frames: Vec::new(), end, room: SMALL })
     }
 
     /// Enters a constructed value of `tag`.
@@ -112,11 +127,19 @@ impl<'a> Walk<'a> {
         Ok(Some(tag))
     }
 
-    /// Reads the next value whole, header and all: DER, at most 4 MiB.
+    /// Passes over the next value: DER, of any size.
+    pub(super) fn skip(&mut self) -> Result<(), EnvelopeError> {
+        let (_, len) = self.header()?;
+        self.at += len.ok_or_else(|| self.malformed())?;
+        Ok(())
+    }
+
+    /// Reads the next value whole, header and all: DER, all of them at most 1 MiB together.
     pub(super) fn small(&mut self) -> Result<Vec<u8>, EnvelopeError> {
         let start = self.at;
         let (_, len) = self.header()?;
-        let Some(len) = len.filter(|len| *len <= SMALL) else { return Err(self.malformed()) };
+        let Some(len) = len.filter(|len| *len <= self.room) else { return Err(self.malformed()) };
+        self.room -= len;
         let whole = usize::try_from(self.at - start + len).map_err(|_| self.malformed())?;
         let mut bytes = vec![0; whole];
         self.input.seek(SeekFrom::Start(start))?;
@@ -138,10 +161,9 @@ impl<'a> Walk<'a> {
         if found == tag {
             let (_, len) = self.header()?;
             let len = len.ok_or_else(|| self.malformed())?;
-            if into.0.len() >= PIECES {
+            if !into.push(self.at, len) {
                 return Err(self.malformed());
             }
-            into.0.push((self.at, len));
             self.at += len;
             return Ok(());
         }

@@ -20,6 +20,8 @@ const BLOCK: usize = 16;
 /// Plaintext of a whole chunk in what this module writes, and the most it accepts.
 const CHUNK: u32 = 64 << 10;
 const MOST_CHUNK: u32 = 1 << 20;
+/// Smaller ones cost more than they carry.
+const LEAST_CHUNK: u32 = 1 << 10;
 
 /// How one content is encrypted: algorithm and its fresh parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +72,7 @@ impl Sealing {
             SM4_GCM => {
                 let given = ChunkedGcm::from_der(&parameters?.to_der().map_err(|_| wrong())?);
                 let ChunkedGcm { prefix, chunk } = given.map_err(|_| wrong())?;
-                if !(BLOCK as u32..=MOST_CHUNK).contains(&chunk) {
+                if !(LEAST_CHUNK..=MOST_CHUNK).contains(&chunk) {
                     return Err(wrong());
                 }
                 Ok(Self::Gcm { prefix: prefix.as_bytes().try_into().map_err(|_| wrong())?, chunk })
@@ -232,10 +234,13 @@ impl<'a> Chunks<'a> {
             held.extend_from_slice(part);
             left -= part.len() as u64;
             // A whole chunk is the last one only if nothing follows.
-            while held.len() > whole || (held.len() == whole && left > 0) {
-                each(self.open_one(held.get_mut(..whole).unwrap_or_default(), false)?)?;
-                held.drain(..whole);
+            let mut used = 0;
+            while held.len() - used > whole || (held.len() - used == whole && left > 0) {
+                let one = held.get_mut(used..used + whole).unwrap_or_default();
+                each(self.open_one(one, false)?)?;
+                used += whole;
             }
+            held.drain(..used);
             if left == 0 { each(self.open_one(&mut held, true)?) } else { Ok(()) }
         })
     }

@@ -27,7 +27,10 @@ use crate::x509::chain::{self, Purpose, Trust};
 use crate::{Sm3Digest, Sm3Stream};
 
 /// Recipients, signers and certificates of one envelope, each at most.
-const MOST: usize = 1_000;
+const MOST: usize = 64;
+/// Signers of one envelope: each costs a verification, and without signed attributes a digest of
+/// the whole content.
+const SIGNERS: usize = 8;
 
 /// An envelope whose parts are known; its content stays in the input, which every step is given
 /// again.
@@ -113,7 +116,7 @@ impl Envelope {
             }
             if walk.tag()? == Some(context(1)) {
                 // Revocation lists are taken from whom we trust, not from who wants to be trusted.
-                walk.small()?;
+                walk.skip()?;
             }
             envelope.signers = parts(&mut walk, SET, "签名者")?;
             envelope.signers.iter().try_for_each(|info| version(info.version))?;
@@ -170,6 +173,12 @@ impl Envelope {
         if self.signers.is_empty() {
             return Err(EnvelopeError::Kind("没有签名"));
         }
+        let twice = |(at, info): (usize, &SignerInfo)| {
+            self.signers.iter().take(at).any(|other| other.certificate == info.certificate)
+        };
+        if self.signers.len() > SIGNERS || self.signers.iter().enumerate().any(twice) {
+            return Err(EnvelopeError::Part("签名者,过多或重复"));
+        }
         let algorithm = DigestAlgorithm::of(self.sealing.as_ref());
         let mut checks = Vec::with_capacity(self.signers.len());
         for info in &self.signers {
@@ -191,11 +200,18 @@ impl Envelope {
         }
         let mut digest =
             self.signers.iter().any(|info| info.signed.is_some()).then(|| algorithm.stream());
-        self.plain(input, opened, &mut |part| {
+        let plain = self.plain(input, opened, &mut |part| {
             digest.iter_mut().for_each(|stream| stream.update(part));
             checks.iter_mut().flat_map(|(.., whole)| whole).for_each(|stream| stream.update(part));
             Ok(())
-        })?;
+        });
+        // What does not decrypt is refused where a wrong signature is, and no sooner: how long it
+        // took shall not tell a wrong padding from a right one.
+        let decrypts = match plain {
+            Ok(()) => true,
+            Err(EnvelopeError::Refused) => false,
+            Err(other) => return Err(other),
+        };
         let digest = digest.map(|stream| algorithm.attested(&stream.finish())).transpose()?;
         let mut signers = Vec::with_capacity(checks.len());
         for (info, certificate, key, whole) in checks {
@@ -209,7 +225,7 @@ impl Envelope {
             key.verify_prehash(&digest, &signature).map_err(|_| EnvelopeError::Refused)?;
             signers.push(certificate.clone());
         }
-        Ok(Verified { signers })
+        if decrypts { Ok(Verified { signers }) } else { Err(EnvelopeError::Refused) }
     }
 
     /// Writes the verified content.

@@ -12,6 +12,8 @@ mod ber;
 mod content;
 mod digest;
 mod holder;
+#[cfg(test)]
+mod limit_tests;
 mod pem;
 mod read;
 #[cfg(test)]

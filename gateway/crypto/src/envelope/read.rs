@@ -371,9 +371,10 @@ fn parts<T: for<'d> Decode<'d>>(
 /// The SM2 certificates sent along; others are of no use here.
 fn certificates(walk: &mut Walk<'_>) -> Result<Vec<Certificate>, EnvelopeError> {
     walk.enter(context(0))?;
-    let mut all = Vec::new();
+    let (mut all, mut count) = (Vec::new(), 0);
     while walk.tag()?.is_some() {
-        if all.len() >= MOST {
+        count += 1;
+        if count > MOST {
             return Err(EnvelopeError::Part("证书"));
         }
         all.extend(Certificate::from_der(&walk.small()?));

@@ -145,6 +145,7 @@ fn lines(
         let mut note = |what, rate| rates.entry((what, *who)).or_default().push(rate);
         if *who != Some(PORTABLE) {
             for (what, resumed) in [(FULL, false), (RESUMED, true)] {
+                pair.begin()?;
                 let shake = || pair.handshake(resumed).map(drop);
                 note(what, rate(milliseconds, shake)?);
             }

@@ -38,7 +38,7 @@ use xinqiao_tests::Result;
 pub(crate) const RECORD: usize = 16 << 10;
 const HOST: &str = "gateway.test";
 
-/// A client that never resumes, one that does once it has shaken hands, and their server.
+/// A client that never resumes, one that does, and their server.
 pub(crate) struct Pair {
     full: Arc<ClientConfig>,
     resuming: Arc<ClientConfig>,
@@ -141,10 +141,13 @@ impl Pair {
     fn new(make: impl Fn() -> Result<ClientConfig>, server: At) -> Result<Self> {
         let mut full = make()?;
         full.resumption = Resumption::disabled();
-        let pair = Self { full: Arc::new(full), resuming: Arc::new(make()?), server };
-        // The first one of a client is full, and brings what the next ones resume by.
-        pair.shake(&pair.resuming)?;
-        Ok(pair)
+        Ok(Self { full: Arc::new(full), resuming: Arc::new(make()?), server })
+    }
+
+    /// Brings what the next handshakes resume by: the first of a client is full, and so is one
+    /// after many full ones, whose sessions crowd the older ones out of the server's memory.
+    pub(crate) fn begin(&self) -> Result<()> {
+        self.shake(&self.resuming).map(drop)
     }
 
     /// A whole handshake, to the server's tickets at the client.

@@ -6,7 +6,7 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoClientAuth};
+use rustls::server::{ClientHello, NoClientAuth, ServerSessionMemoryCache};
 use rustls::version::TLS13;
 use rustls::{
     ClientConfig, HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVersion,
@@ -15,6 +15,9 @@ use rustls::{
 use super::provider::{SM4_GCM_SM3, provider};
 use super::trust::ClientVerifier;
 use super::{Identity, Offer, Policy, Refusal, Suite, TlsError, Trust, choose};
+
+/// Sessions kept for resumption; a full handshake leaves two, so rustls's 256 would serve 128 peers.
+const SESSIONS: usize = 8_192;
 
 /// What a listening link is made of.
 #[derive(Debug)]
@@ -129,6 +132,7 @@ impl Side {
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(identity.resolver());
         config.alpn_protocols.clone_from(&options.alpn);
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         Ok(Self { config: Arc::new(config), clients })
     }
 }

@@ -15,7 +15,7 @@ use crate::{DecryptError, RandomError};
 mod file;
 mod id;
 
-pub use file::{FileKeyStore, KeyFolder};
+pub use file::{Existing, FileKeyStore, KeyFolder, publish};
 pub use id::{InvalidKeyId, KeyId, KeyUse};
 
 /// What went wrong with a key.

@@ -1,8 +1,6 @@
 //! The gateway's keys and whom it trusts, as the `keys` section of its configuration has them.
 
-use std::fs::OpenOptions;
-use std::io::{Cursor, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,13 +10,15 @@ use xinqiao_core::spi::{Clock, Sealer};
 use xinqiao_crypto::envelope::{EnvelopeError, Signing, sign_and_seal};
 use xinqiao_crypto::hex;
 use xinqiao_crypto::keystore::{
-    FileKeyStore, KeyEntry, KeyFolder, KeyId, KeyStore, KeyStoreError, KeyUse, StoredKey,
+    Existing, FileKeyStore, KeyEntry, KeyFolder, KeyId, KeyStore, KeyStoreError, KeyUse, StoredKey,
+    publish,
 };
+use xinqiao_crypto::lists::{Build, Lists, Notice, Stale, Unusable, Watched};
 use xinqiao_crypto::sm2::PrivateKey;
 use xinqiao_crypto::x509::chain::{Revocation, Trust};
 use xinqiao_crypto::x509::crl::Crl;
 use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
-use xinqiao_crypto::x509::{Certificate, IssueError, Name, UnixSeconds, X509Error};
+use xinqiao_crypto::x509::{Certificate, Expiry, IssueError, Name, UnixSeconds, X509Error};
 use xinqiao_store::StorageKey;
 use zeroize::Zeroizing;
 
@@ -37,8 +37,10 @@ pub struct KeysConfig {
     pub storage: String,
     /// Files of certificates trusted as issuers.
     pub trust: Vec<PathBuf>,
-    /// Files of revocation lists; if there is any, every issuer must have a current one.
+    /// Files of revocation lists; if there is any, every issuer must have one.
     pub revocations: Vec<PathBuf>,
+    /// What a list past its next update means.
+    pub stale: Stale,
 }
 
 /// The keys, opened.
@@ -47,7 +49,7 @@ pub struct Keys {
     identity: String,
     storage: String,
     anchors: Vec<Certificate>,
-    revocations: Vec<Crl>,
+    revocations: Watched<Vec<Crl>>,
 }
 
 /// Why keys cannot be used.
@@ -85,10 +87,7 @@ impl Keys {
         for path in &config.trust {
             anchors.extend(read_certificates(path)?);
         }
-        let mut revocations = Vec::new();
-        for path in &config.revocations {
-            revocations.extend(read_revocations(path)?);
-        }
+        let revocations = watch_revocations(config)?;
         let keys = Self {
             store: Arc::new(store),
             identity: config.identity.clone(),
@@ -141,17 +140,20 @@ impl Keys {
         &self.anchors
     }
 
-    /// What is revoked.
-    pub fn revocations(&self) -> &[Crl] {
-        &self.revocations
+    /// What is revoked, by the files of lists as they are; a file that has changed and cannot be
+    /// used is told of, and the lists read before stay.
+    pub fn revocations(&self, at: Timestamp) -> Arc<Vec<Crl>> {
+        self.revocations.now(seconds(at).0)
     }
 
-    /// Whom to trust at a time.
-    pub fn trust(&self, at: Timestamp) -> Trust<'_> {
-        let revocation = match self.revocations.as_slice() {
-            [] => Revocation::Unchecked,
-            lists => Revocation::Required(lists),
-        };
+    /// What a revocation list past its next update means.
+    pub fn stale(&self) -> Stale {
+        self.revocations.stale()
+    }
+
+    /// Whom to trust at a time, with [`Self::revocations`].
+    pub fn trust<'a>(&'a self, lists: &'a [Crl], at: Timestamp) -> Trust<'a> {
+        let revocation = revocation(lists, self.stale());
         Trust { anchors: &self.anchors, revocation, at: seconds(at) }
     }
 
@@ -159,6 +161,41 @@ impl Keys {
         let current = self.store.current(name, usage)?;
         current.ok_or_else(|| KeysError::Missing { name: name.to_owned(), what })
     }
+}
+
+/// Lists, if there are any, must say that nothing on a path is revoked.
+pub fn revocation(lists: &[Crl], stale: Stale) -> Revocation<'_> {
+    match (lists, stale) {
+        ([], _) => Revocation::Unchecked,
+        (lists, Stale::Accept) => Revocation::RequiredEvenStale(lists),
+        (lists, Stale::Refuse) => Revocation::Required(lists),
+    }
+}
+
+fn watch_revocations(config: &KeysConfig) -> Result<Watched<Vec<Crl>>, KeysError> {
+    let notify = Arc::new(|notice: &Notice| {
+        let code = notice.code("keys");
+        match notice {
+            Notice::Renewed => tracing::info!(code, "{notice}"),
+            Notice::Unusable(..) => tracing::warn!(code, "{notice}"),
+            // Told every day, and days before, by `watch_expiry`.
+            Notice::Stale(_) => {}
+        }
+    });
+    let lists = Lists { files: config.revocations.clone(), stale: config.stale, notify };
+    let read: Box<Build<Vec<Crl>>> = Box::new(|files| {
+        let (mut all, mut due) = (Vec::new(), Vec::new());
+        for path in files {
+            let lists = read_revocations(path).map_err(|error| match error {
+                KeysError::File { path, why } => Unusable(path, why),
+                other => Unusable(path.display().to_string(), other.to_string()),
+            })?;
+            due.extend(lists.iter().map(|list| list.next_update().0).min());
+            all.extend(lists);
+        }
+        Ok((Arc::new(all), due))
+    });
+    Watched::new(lists, read).map_err(|Unusable(path, why)| KeysError::File { path, why })
 }
 
 /// What protects the store, for who needs no other key: the folder of keys as it now is.
@@ -205,20 +242,25 @@ pub fn init(
     Ok(made)
 }
 
-/// Writes a random passphrase into a file (0600); one that is there stays.
+/// Writes a random passphrase into a file (0600), whole or not at all; one that is there stays,
+/// unless it is empty: that is an error.
 pub fn make_passphrase(file: &Path) -> std::io::Result<()> {
     let secret = PrivateKey::generate().map_err(std::io::Error::other)?;
     let passphrase = Zeroizing::new(hex(secret.to_bytes().as_slice()));
     if let Some(parent) = file.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(mut made) => {
-            made.write_all(passphrase.as_bytes())?;
-            made.sync_all()
+    match publish(file, passphrase.as_bytes(), Existing::Keep) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            match std::fs::metadata(file)?.len() {
+                0 => Err(std::io::Error::new(
+                    ErrorKind::InvalidData,
+                    "口令文件是空的:若从未用过,请删除后再执行;否则请从备份恢复",
+                )),
+                _ => Ok(()),
+            }
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        made => made,
     }
 }
 
@@ -238,8 +280,29 @@ impl EnvelopeSealer {
     }
 }
 
+impl EnvelopeSealer {
+    /// Nothing leaves under a certificate that the receiver would refuse, or sealed to a key that
+    /// its holder may have put away.
+    fn in_force(&self, at: UnixSeconds) -> Result<(), String> {
+        let own = self.signing.chain.first().map(|own| ("网关的签名证书", own));
+        for (whose, one) in own.into_iter().chain(self.to.to.iter().map(|to| ("收件证书", to))) {
+            let day = |at: UnixSeconds| Timestamp(at.0.saturating_mul(1_000)).shanghai_date();
+            let why = match one.expiry(at) {
+                Expiry::Fine | Expiry::Soon(_) => continue,
+                Expiry::Expired => format!("已于{}过期,请换发后重启网关", day(one.not_after())),
+                Expiry::NotYet => {
+                    format!("自{}起才生效,请核对证书和本机时钟", day(one.not_before()))
+                }
+            };
+            return Err(format!("无法签名加密:{whose}({}){why}", one.subject()));
+        }
+        Ok(())
+    }
+}
+
 impl Sealer for EnvelopeSealer {
     fn seal(&self, content: &[u8]) -> Result<Vec<u8>, String> {
+        self.in_force(seconds(self.clock.now()))?;
         let sealed = || {
             let signer = StoredKey::new(&**self.keys.store(), &self.signing.id)?;
             let Some((certificate, chain)) = self.signing.chain.split_first() else {

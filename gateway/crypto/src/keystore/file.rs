@@ -146,14 +146,20 @@ impl<'a> KeyFolder<'a> {
     }
 }
 
-enum Existing {
+/// What becomes of a file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and nothing is written: [`io::ErrorKind::AlreadyExists`].
     Keep,
+    /// The new one takes its place.
     Replace,
 }
 
-/// Writes a file (0600) under a temporary name, makes it durable, then gives it its name.
-fn publish(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+/// Writes a file (0600) under a temporary name, makes it durable, then gives it its name: it
+/// appears whole or not at all.
+pub fn publish(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     let suffix = random::<8>().map_err(io::Error::other)?;
     let temporary = folder.join(format!(".{}.tmp", hex(suffix.as_slice())));
     let write = || {

@@ -79,7 +79,7 @@ impl Material {
     fn trust(&self, link: &str) -> Result<Trust, TlsError> {
         let link = link.to_owned();
         let notify = Arc::new(move |notice: &Notice| {
-            let code = notice.code();
+            let code = notice.code("tls");
             match notice {
                 Notice::Renewed => tracing::info!(link, code, "{notice}"),
                 _ => tracing::warn!(link, code, "{notice}"),
@@ -258,12 +258,7 @@ impl Check<'_> {
     }
 
     fn material(&mut self, file: &str, given: Given) -> Option<Material> {
-        let stale = match &given.stale_crls {
-            None => Some(Stale::default()),
-            Some(given) => {
-                self.word(file, given, &[("accept", Stale::Accept), ("refuse", Stale::Refuse)])
-            }
-        };
+        let stale = self.stale(file, given.stale_crls.as_ref());
         let classical = match (given.cert, given.key) {
             (None, None) => None,
             (Some(cert), Some(key)) => Some((self.path_in(file, cert), self.path_in(file, key))),
@@ -301,6 +296,12 @@ impl Check<'_> {
             }
         }
         all
+    }
+
+    /// What an outdated revocation list means; `None` if the word is unknown, which has been told.
+    pub(super) fn stale(&mut self, file: &str, given: Option<&At<String>>) -> Option<Stale> {
+        let Some(given) = given else { return Some(Stale::default()) };
+        self.word(file, given, &[("accept", Stale::Accept), ("refuse", Stale::Refuse)])
     }
 
     fn word<T: Copy>(&mut self, file: &str, given: &At<String>, words: &[(&str, T)]) -> Option<T> {

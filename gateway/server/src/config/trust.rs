@@ -1,5 +1,9 @@
 //! The keys, certificates and envelopes of both files.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use serde::Deserialize as _;
 use serde_json::Value;
 use xinqiao_core::spi::{SecretRef, Secrets};
@@ -23,18 +27,29 @@ impl Check<'_> {
         keys: file::KeysFile,
         secrets: &dyn Secrets,
     ) -> Option<KeysConfig> {
+        let passphrase_at = keys.passphrase.span.clone();
         let reference = SecretRef::deserialize(Value::Object(keys.passphrase.value.map.clone()));
         let passphrase = reference
             .map_err(|_| {
                 "应写成 { file: 文件路径 } 或 { env: 环境变量名 },口令不能写在配置里".into()
             })
-            .and_then(|reference| secrets.resolve(&reference))
+            .and_then(|reference| {
+                private(self.folder, &reference)?;
+                secrets.resolve(&reference)
+            })
             .map_err(|why| {
-                let message = format!("口令:{why}。首次安装请执行 xinqiao keys init");
-                self.error(GATEWAY, keys.passphrase.span.clone(), "config.passphrase", message);
+                let message = format!("口令:{why}");
+                self.error(GATEWAY, passphrase_at, "config.passphrase", message);
             });
         let identity = self.key_name(keys.identity, IDENTITY);
         let storage = self.key_name(keys.storage, STORAGE);
+        let untrusted = keys.trust.as_ref().is_none_or(|files| files.0.is_empty());
+        let lists = keys.revocations.as_ref().and_then(|files| files.0.first());
+        if let Some(first) = lists.filter(|_| untrusted) {
+            let message = "写了 revocations,就须用 trust 给出签发机构的证书:吊销列表由它们签名,没有就无从核对";
+            self.error(GATEWAY, first.span.clone(), "config.revocations", message.to_owned());
+        }
+        let stale = self.stale(GATEWAY, keys.stale_revocations.as_ref());
         let several = |check: &mut Self, files: Option<Several<At<String>>>| {
             let files = files.map(|files| files.0).unwrap_or_default();
             files.into_iter().map(|file| check.path(file)).collect()
@@ -44,6 +59,7 @@ impl Check<'_> {
             trust: several(self, keys.trust),
             revocations: several(self, keys.revocations),
             passphrase: Zeroizing::new(passphrase.ok()?),
+            stale: stale?,
             identity: identity?,
             storage: storage?,
         })
@@ -58,7 +74,8 @@ impl Check<'_> {
         Some(given.value)
     }
 
-    /// Certificates of files; `fits` says what each must be, `wanted` what that is called.
+    /// The first certificate of each file: after it may stand its issuers'. `fits` says what it must
+    /// be, `wanted` what that is called.
     pub(super) fn certificates(
         &mut self,
         file: &str,
@@ -69,11 +86,13 @@ impl Check<'_> {
         let mut all = Vec::new();
         for name in given {
             match read_certificates(&self.folder.join(&name.value)) {
-                Ok(certificates) if certificates.iter().all(fits) => all.extend(certificates),
-                Ok(_) => {
-                    let message = format!("不是{wanted}(看证书的密钥用途)");
-                    self.error(file, name.span, "config.certificate", message);
-                }
+                Ok(certificates) => match certificates.into_iter().next().filter(fits) {
+                    Some(first) => all.push(first),
+                    None => {
+                        let message = format!("文件中的第一份证书不是{wanted}(看证书的密钥用途)");
+                        self.error(file, name.span, "config.certificate", message);
+                    }
+                },
                 Err(why) => self.error(file, name.span, "config.certificate", why.to_string()),
             }
         }
@@ -125,4 +144,24 @@ impl Check<'_> {
         }
         Some(EnvelopePolicy { required, signers: signers.to_vec() })
     }
+}
+
+/// A passphrase lies in a file that nobody else may read, and there it is.
+fn private(folder: &Path, reference: &SecretRef) -> Result<(), String> {
+    let SecretRef::File(path) = reference else { return Ok(()) };
+    let about = match std::fs::metadata(folder.join(path)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(format!("没有口令文件 {path}。首次安装请执行 xinqiao keys init"));
+        }
+        // What else is wrong shows when it is read.
+        Err(_) => return Ok(()),
+        Ok(about) => about,
+    };
+    if about.permissions().mode() & 0o077 != 0 {
+        return Err(format!("口令文件 {path} 可被其他用户读取,请执行 chmod 600 {path}"));
+    }
+    if about.len() == 0 {
+        return Err(format!("口令文件 {path} 是空的。首次安装请删除它,再执行 xinqiao keys init;否则请从备份恢复"));
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@
 //! or a batch begins; without one, the portable crates `sm4` and `sm3` do the work. The vector
 //! paths read no table at a secret index, so the caches see nothing of key or text.
 //!
-//! This is the only crate of the product that may hold unsafe code. All of it rests on one
+//! This and `xinqiao-sdf` alone may hold unsafe code in the product. All of it here rests on one
 //! idea: a *witness* (module `vector`), a value that only a run-time check of the processor's
 //! features hands out, comes with every call that needs those features.
 

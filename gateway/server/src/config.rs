@@ -183,7 +183,7 @@ pub fn data_folder(folder: &Path) -> Option<PathBuf> {
 pub fn passphrase_file(folder: &Path) -> Option<PathBuf> {
     let text = std::fs::read_to_string(folder.join("gateway.yaml")).ok()?;
     let (file, _) = yaml::read_file::<file::GatewayFile>("gateway.yaml", &text);
-    let reference = serde_json::Value::Object(file?.keys.passphrase.value.map);
+    let reference = serde_json::Value::Object(file?.keys.passphrase?.value.map);
     match serde_json::from_value(reference) {
         Ok(SecretRef::File(path)) => Some(folder.join(path)),
         _ => None,

@@ -19,7 +19,8 @@ use xinqiao_crypto::x509::chain::{Revocation, Trust};
 use xinqiao_crypto::x509::crl::Crl;
 use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
 use xinqiao_crypto::x509::{Certificate, Expiry, IssueError, Name, UnixSeconds, X509Error};
-use xinqiao_store::StorageKey;
+use xinqiao_sdf::{DeviceConfig, SdfKeyStore};
+use xinqiao_store::{StorageKey, Store};
 use zeroize::Zeroizing;
 
 use crate::config::SealTo;
@@ -27,10 +28,10 @@ use crate::config::SealTo;
 /// The `keys` section, checked; nothing of it is opened yet.
 #[derive(Clone)]
 pub struct KeysConfig {
-    /// Folder of the keys.
+    /// Folder of the keys, or of the certificates only.
     pub folder: PathBuf,
-    /// Opens all of them.
-    pub passphrase: Zeroizing<String>,
+    /// Where the private keys are.
+    pub place: KeyPlace,
     /// Name of the keys the gateway signs with, and is sealed to.
     pub identity: String,
     /// Name of the encryption key that what is stored is sealed to.
@@ -41,6 +42,45 @@ pub struct KeysConfig {
     pub revocations: Vec<PathBuf>,
     /// What a list past its next update means.
     pub stale: Stale,
+}
+
+/// Where private keys are.
+#[derive(Clone)]
+pub enum KeyPlace {
+    /// In the folder; the passphrase opens all of them.
+    Folder(Zeroizing<String>),
+    /// In a device.
+    Device(Box<DeviceConfig>),
+}
+
+impl KeysConfig {
+    /// Opens the keys, without regard to whose they are.
+    pub fn store(&self) -> Result<Arc<dyn KeyStore>, KeyStoreError> {
+        Ok(match &self.place {
+            KeyPlace::Folder(passphrase) => {
+                Arc::new(FileKeyStore::open(&self.folder, passphrase.as_bytes())?)
+            }
+            KeyPlace::Device(device) => Arc::new(SdfKeyStore::open(device)?),
+        })
+    }
+
+    /// Is there no storage key, but a store that only it opens? A new one would not help.
+    pub fn storage_not_lost(&self, data: &Path) -> Result<(), KeysError> {
+        if matches!(self.place, KeyPlace::Device(_)) {
+            return Ok(());
+        }
+        storage_not_lost(&self.folder, &self.storage, data)
+    }
+
+    /// The folder, to make keys in.
+    pub fn manage(&self) -> Result<KeyFolder<'_>, KeysError> {
+        match &self.place {
+            KeyPlace::Folder(passphrase) => {
+                Ok(KeyFolder::new(&self.folder, passphrase.as_bytes())?)
+            }
+            KeyPlace::Device(_) => Err(KeysError::InDevice),
+        }
+    }
 }
 
 /// The keys, opened.
@@ -61,6 +101,23 @@ pub enum KeysError {
     /// A certificate could not be made.
     #[error(transparent)]
     Issue(#[from] IssueError),
+    /// Private keys cannot be made in a device, or brought into it.
+    #[error(
+        "密钥在密码设备中:请用厂商的工具生成,再把索引写到 gateway.yaml 的 keys.device.keys(更换密钥时添加在后面)"
+    )]
+    InDevice,
+    /// There is a store, but not the key that opens it.
+    #[error(
+        "密钥目录 {folder} 中没有落盘加密密钥 {name},而数据目录 {data} 中已有用它加密的存储:请从备份恢复密钥目录和口令文件。重新生成的密钥打不开已有的存储"
+    )]
+    StorageLost {
+        /// The key's name.
+        name: String,
+        /// Where it should be.
+        folder: String,
+        /// Where the store is.
+        data: String,
+    },
     /// There is no key of this name and use, or it has no certificate.
     #[error("密钥目录中没有{what} {name}:请执行 xinqiao keys init,或核对 gateway.yaml 的 keys")]
     Missing {
@@ -82,14 +139,14 @@ pub enum KeysError {
 impl Keys {
     /// Opens the keys and reads whom to trust. Takes about 0.1 s per key.
     pub fn open(config: &KeysConfig) -> Result<Self, KeysError> {
-        let store = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
+        let store = config.store()?;
         let mut anchors = Vec::new();
         for path in &config.trust {
             anchors.extend(read_certificates(path)?);
         }
         let revocations = watch_revocations(config)?;
         let keys = Self {
-            store: Arc::new(store),
+            store,
             identity: config.identity.clone(),
             storage: config.storage.clone(),
             anchors,
@@ -198,10 +255,28 @@ fn watch_revocations(config: &KeysConfig) -> Result<Watched<Vec<Crl>>, KeysError
     Watched::new(lists, read).map_err(|Unusable(path, why)| KeysError::File { path, why })
 }
 
+/// [`KeysConfig::storage_not_lost`] of keys in a folder. Needs no passphrase.
+pub fn storage_not_lost(folder: &Path, storage: &str, data: &Path) -> Result<(), KeysError> {
+    if !Store::exists(data) {
+        return Ok(());
+    }
+    let have = match FileKeyStore::ids(folder) {
+        Err(KeyStoreError::NoFolder(_)) => Vec::new(),
+        other => other?,
+    };
+    if have.iter().any(|id| id.name() == storage && id.usage() == KeyUse::Encrypt) {
+        return Ok(());
+    }
+    Err(KeysError::StorageLost {
+        name: storage.to_owned(),
+        folder: folder.display().to_string(),
+        data: data.display().to_string(),
+    })
+}
+
 /// What protects the store, for who needs no other key: the folder of keys as it now is.
 pub fn storage_key(config: &KeysConfig) -> Result<StorageKey, KeysError> {
-    let keys = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
-    Ok(StorageKey::new(Arc::new(keys), config.storage.as_str()))
+    Ok(StorageKey::new(config.store()?, config.storage.as_str()))
 }
 
 /// Opens the storage key anew whenever it is called, with the generations made meanwhile.
@@ -220,8 +295,7 @@ pub fn init(
     at: Timestamp,
     iterations: u32,
 ) -> Result<Vec<KeyId>, KeysError> {
-    let folder = KeyFolder::new(&config.folder, config.passphrase.as_bytes())?;
-    let folder = folder.with_iterations(iterations);
+    let folder = config.manage()?.with_iterations(iterations);
     let have = folder.ids()?;
     let has = |name: &str, usage| have.iter().any(|id| id.name() == name && id.usage() == usage);
     let mut made = Vec::new();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::{KeyEntry, KeyId, KeyStore, KeyStoreError, KeyUse};
-use crate::sm2::{Prehash, PrivateKey, Signature};
+use crate::sm2::{Prehash, PrivateKey, PublicKey, Signature};
 use crate::x509::request::Request;
 use crate::x509::{Certificate, IssueError, Name};
 use crate::{hex, pem, pkcs8, random};
@@ -35,11 +35,16 @@ impl FileKeyStore {
             let key = read_key(folder, &id, passphrase)?;
             let chain = read_chain(folder, &id)?;
             if let Some(own) = chain.first() {
-                check_certificate(&id, &key, own)?;
+                check_certificate(&id, key.public_key(), own)?;
             }
             keys.insert(id, (key, chain));
         }
         Ok(Self { keys })
+    }
+
+    /// The keys of a folder, in order, without opening any.
+    pub fn ids(folder: &Path) -> Result<Vec<KeyId>, KeyStoreError> {
+        key_ids(folder)
     }
 
     fn key(&self, id: &KeyId, usage: KeyUse) -> Result<&PrivateKey, KeyStoreError> {
@@ -78,11 +83,7 @@ pub struct KeyFolder<'a> {
 impl<'a> KeyFolder<'a> {
     /// A folder, made (0700) if it is not there. One passphrase opens all its keys.
     pub fn new(folder: &'a Path, passphrase: &'a [u8]) -> Result<Self, KeyStoreError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| failed(folder, error))?;
+        make(folder)?;
         Ok(Self { folder, passphrase, iterations: pkcs8::ITERATIONS })
     }
 
@@ -116,7 +117,7 @@ impl<'a> KeyFolder<'a> {
             .map(KeyId::generation)
             .max();
         let id = KeyId::new(name, usage, newest.unwrap_or(0) + 1)
-            .map_err(|_| KeyStoreError::FileName(name.to_owned()))?;
+            .map_err(|_| KeyStoreError::Name(name.to_owned()))?;
         let der = pkcs8::encrypt_with(key, self.passphrase, self.iterations)?;
         let text = pem::encode(pkcs8::ENCRYPTED_LABEL, &der);
         let path = path(self.folder, &id, KEY);
@@ -138,11 +139,48 @@ impl<'a> KeyFolder<'a> {
     /// Puts a key's certificate, own first and then its issuers', in place of an earlier one.
     pub fn put_chain(&self, id: &KeyId, chain: &[Certificate]) -> Result<(), KeyStoreError> {
         let key = read_key(self.folder, id, self.passphrase)?;
-        let own = chain.first().ok_or_else(|| KeyStoreError::WrongCertificate(id.clone()))?;
-        check_certificate(id, &key, own)?;
-        let text: String = chain.iter().map(Certificate::to_pem).collect();
-        let path = path(self.folder, id, CERTIFICATE);
-        publish(&path, text.as_bytes(), Existing::Replace).map_err(|error| failed(&path, error))
+        put_chain(self.folder, id, key.public_key(), chain)
+    }
+}
+
+/// The certificates of keys that a device holds: the same folder without `.key` files.
+pub struct CertificateFolder<'a>(pub &'a Path);
+
+impl CertificateFolder<'_> {
+    /// Adds its chain to each key. A folder that is not there holds none; a file that belongs to
+    /// none of the keys is an error, lest a misnamed one be missed.
+    pub fn entries(&self, keys: Vec<(KeyId, PublicKey)>) -> Result<Vec<KeyEntry>, KeyStoreError> {
+        let names = match fs::read_dir(self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other.map_err(|error| failed(self.0, error))?),
+        };
+        for entry in names.into_iter().flatten() {
+            let name = entry.map_err(|error| failed(self.0, error))?.file_name();
+            let name = name.to_string_lossy().into_owned();
+            let ours = |(id, _): &(KeyId, PublicKey)| name == format!("{id}.{CERTIFICATE}");
+            if !name.starts_with('.') && !keys.iter().any(ours) {
+                return Err(KeyStoreError::FileName(name));
+            }
+        }
+        let entry = |(id, public_key): (KeyId, PublicKey)| {
+            let chain = read_chain(self.0, &id)?;
+            if let Some(own) = chain.first() {
+                check_certificate(&id, &public_key, own)?;
+            }
+            Ok(KeyEntry { id, public_key, chain })
+        };
+        keys.into_iter().map(entry).collect()
+    }
+
+    /// As [`KeyFolder::put_chain`]; makes the folder (0700) if it is not there.
+    pub fn put_chain(
+        &self,
+        id: &KeyId,
+        key: &PublicKey,
+        chain: &[Certificate],
+    ) -> Result<(), KeyStoreError> {
+        make(self.0)?;
+        put_chain(self.0, id, key, chain)
     }
 }
 
@@ -187,7 +225,11 @@ pub fn publish(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> 
 fn key_ids(folder: &Path) -> Result<Vec<KeyId>, KeyStoreError> {
     let mut ids = Vec::new();
     let mut certificates = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| failed(folder, error))? {
+    let entries = fs::read_dir(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => KeyStoreError::NoFolder(folder.display().to_string()),
+        _ => failed(folder, error),
+    })?;
+    for entry in entries {
         let entry = entry.map_err(|error| failed(folder, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {
@@ -236,9 +278,27 @@ fn read_chain(folder: &Path, id: &KeyId) -> Result<Vec<Certificate>, KeyStoreErr
     Certificate::from_file(&bytes).map_err(|_| KeyStoreError::CertificateFile(file_name(&path)))
 }
 
+fn make(folder: &Path) -> Result<(), KeyStoreError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| failed(folder, error))
+}
+
+fn put_chain(
+    folder: &Path,
+    id: &KeyId,
+    key: &PublicKey,
+    chain: &[Certificate],
+) -> Result<(), KeyStoreError> {
+    let own = chain.first().ok_or_else(|| KeyStoreError::WrongCertificate(id.clone()))?;
+    check_certificate(id, key, own)?;
+    let text: String = chain.iter().map(Certificate::to_pem).collect();
+    let path = path(folder, id, CERTIFICATE);
+    publish(&path, text.as_bytes(), Existing::Replace).map_err(|error| failed(&path, error))
+}
+
 fn check_certificate(
     id: &KeyId,
-    key: &PrivateKey,
+    key: &PublicKey,
     certificate: &Certificate,
 ) -> Result<(), KeyStoreError> {
     let usage = match id.usage() {
@@ -246,7 +306,7 @@ fn check_certificate(
         KeyUse::Sign => certificate.may_sign() || certificate.is_ca(),
         KeyUse::Encrypt => certificate.may_encrypt(),
     };
-    (usage && certificate.public_key() == key.public_key())
+    (usage && certificate.public_key() == key)
         .then_some(())
         .ok_or_else(|| KeyStoreError::WrongCertificate(id.clone()))
 }

@@ -7,13 +7,14 @@ mod write;
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches};
 use xinqiao_core::fault::io_words;
 use xinqiao_core::spi::Clock as _;
 use xinqiao_crypto::envelope::{EnvelopeError, unwrap_pem};
-use xinqiao_crypto::keystore::{FileKeyStore, KeyEntry, KeyStore as _, KeyUse};
+use xinqiao_crypto::keystore::{FileKeyStore, KeyEntry, KeyStore, KeyUse};
 use xinqiao_crypto::x509::Certificate;
 use xinqiao_crypto::x509::chain::{Revocation, Trust};
 use xinqiao_crypto::x509::crl::Crl;
@@ -88,7 +89,7 @@ fn trust_args() -> [Arg; 2] {
 
 /// A folder of keys, opened, and the name to use.
 struct Holder {
-    store: FileKeyStore,
+    store: Arc<dyn KeyStore>,
     name: String,
 }
 
@@ -99,16 +100,16 @@ impl Holder {
             (path(matches, "keys"), path(matches, "passphrase-file"))
         {
             let passphrase = Zeroizing::new(std::fs::read(&file).map_err(|e| unread(&file, &e))?);
-            let store = FileKeyStore::open(&folder, passphrase.trim_ascii_end())?;
+            let store = Arc::new(FileKeyStore::open(&folder, passphrase.trim_ascii_end())?);
             let name = match name {
                 Some(name) => name,
-                None => only_name(&store)?,
+                None => only_name(&*store)?,
             };
             return Ok(Self { store, name });
         }
         let config = config::keys(&global.config)
             .map_err(|error| CommandError::invalid("config.invalid", error.to_string()))?;
-        let store = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
+        let store = config.store()?;
         Ok(Self { store, name: name.unwrap_or(config.identity) })
     }
 
@@ -161,7 +162,7 @@ impl Trusted {
     }
 }
 
-fn only_name(store: &FileKeyStore) -> Result<String, CommandError> {
+fn only_name(store: &dyn KeyStore) -> Result<String, CommandError> {
     let mut names: Vec<String> =
         store.list()?.iter().map(|entry| entry.id.name().to_owned()).collect();
     names.dedup();

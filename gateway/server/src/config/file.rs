@@ -29,10 +29,12 @@ file_struct! {
 file_struct! {
     /// 密钥与信任。密钥用 xinqiao keys 管理
     pub(super) struct KeysFile {
-        /// 密钥目录,见 docs/formats/keys.md
+        /// 密钥目录,见 docs/formats/keys.md;密钥在密码设备中时,只放证书
         folder: At<String>,
-        /// 打开密钥的口令,写成 { file: … } 或 { env: … }
-        passphrase: At<Params>,
+        /// 打开密钥的口令,写成 { file: … } 或 { env: … };密钥在密码设备中时不写
+        passphrase: Option<At<Params>>,
+        /// 密钥所在的密码设备(密码机、密码卡);不写则密钥在目录中
+        device: Option<At<DeviceFile>>,
         /// 网关签名、收件所用密钥的名称,缺省 gateway
         identity: Option<At<String>>,
         /// 落盘加密所用密钥的名称,缺省 storage
@@ -43,6 +45,22 @@ file_struct! {
         revocations: Option<Several<At<String>>>,
         /// 吊销列表过期时:accept 告警并照旧使用,refuse 拒绝须查该列表的信封;缺省 accept
         stale_revocations: Option<At<String>>,
+    }
+}
+
+file_struct! {
+    /// 密码设备,经厂商的 GM/T 0018 接口库使用
+    pub(super) struct DeviceFile {
+        /// 厂商的接口库文件(.so)
+        library: At<String>,
+        /// 私钥使用权限的口令,写成 { file: … } 或 { env: … }
+        pin: At<Params>,
+        /// 密钥名称与它在设备中的索引;更换密钥时在后面添加新的索引,如 gateway: [1, 3]
+        keys: At<Entries<Several<At<u32>>>>,
+        /// SDF_InternalDecrypt_ECC 的参数:plain,或 with-algorithm(索引后有算法标识),看厂商手册;写反会崩溃
+        decrypt: At<String>,
+        /// 同时使用的会话数,1 到 64,缺省 8;接口库不支持多线程的写 1
+        sessions: Option<At<u32>>,
     }
 }
 

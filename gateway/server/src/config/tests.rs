@@ -170,6 +170,51 @@ fn a_watched_folder_is_there_or_warned_of_and_its_files_have_one_feed() {
     assert!(config.warnings.0.iter().all(|d| d.level == Level::Warning), "it may be mounted later");
 }
 
+#[test]
+fn keys_are_in_a_folder_or_in_a_device() {
+    let told_of = |keys: &str| {
+        told(&GATEWAY.replace("folder: keys, passphrase: { file: token }", keys), FEEDS)
+    };
+    let device = |device: &str| told_of(&format!("folder: keys, device: {{ {device} }}"));
+    const PIN: &str = "pin: { file: token }";
+    assert_eq!(
+        device(&format!(
+            "library: sdf.so, {PIN}, decrypt: plain, keys: {{ gateway: [1, 3], storage: 2 }}"
+        )),
+        [""; 0]
+    );
+    assert_eq!(
+        device(&format!(
+            "library: sdf.so, {PIN}, keys: {{ gateway: 1, storage: 2 }}, decrypt: with-algorithm, \
+             sessions: 64"
+        )),
+        [""; 0]
+    );
+    let codes = |told: Vec<String>| -> Vec<String> {
+        told.iter().filter_map(|text| Some(text.split_once(' ')?.1.to_owned())).collect()
+    };
+    assert_eq!(codes(told_of("folder: keys")), ["config.passphrase"]);
+    let both = format!(
+        "folder: keys, passphrase: {{ file: token }}, device: {{ library: sdf.so, {PIN}, decrypt: \
+         plain, keys: {{ gateway: 1, storage: 2 }} }}"
+    );
+    assert_eq!(codes(told_of(&both)), ["config.passphrase"]);
+    let wrong = format!("library: sdf.so, {PIN}, keys: {{ gateway: 1, storage: 2 }}, decrypt: 6");
+    assert_eq!(codes(device(&wrong)), ["config.device"]);
+    for (wrong, code) in [
+        ("pin: { file: none }, keys: { gateway: 1, storage: 2 }", "config.passphrase"),
+        ("pin: { text: 1234 }, keys: { gateway: 1, storage: 2 }", "config.passphrase"),
+        ("pin: { file: token }, keys: { gateway: 1 }", "config.device"),
+        ("pin: { file: token }, keys: { gateway: 1, storage: 1 }", "config.device"),
+        ("pin: { file: token }, keys: { gateway: [], storage: 1 }", "config.device"),
+        ("pin: { file: token }, keys: { gateway: 1, storage: 2, Other: 3 }", "config.device"),
+        ("pin: { file: token }, keys: { gateway: 1, storage: 2 }, sessions: 0", "config.device"),
+    ] {
+        let told = codes(device(&format!("library: sdf.so, decrypt: plain, {wrong}")));
+        assert_eq!(told, [code], "{wrong}");
+    }
+}
+
 const DOC: &str = include_str!("../../../docs/formats/sources.zh.md");
 
 /// Gives every secret, so that only the keys are in question.

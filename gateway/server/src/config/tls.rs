@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use xinqiao_core::spi::{SecretRef, Secrets};
 use xinqiao_core::yaml::{At, Several};
 use xinqiao_crypto::Sm3Digest;
-use xinqiao_crypto::keystore::{FileKeyStore, KeyId, KeyStore, KeyUse};
+use xinqiao_crypto::keystore::{KeyId, KeyStore, KeyUse};
 use xinqiao_crypto::tls::{
     Clients, Identity, Lists, Notice, Policy, Server, ServerOptions, Stale, Suite, TlsError, Trust,
     client, fingerprint_of_file,
@@ -47,6 +47,21 @@ impl ListenTls {
     /// Are clients asked for certificates?
     pub(super) fn asks(&self) -> bool {
         self.clients.is_some()
+    }
+
+    /// The classical chain's file.
+    pub fn cert(&self) -> Option<&Path> {
+        self.material.classical.as_ref().map(|(cert, _)| cert.as_path())
+    }
+
+    /// Name of the national signing key.
+    pub fn gm_key(&self) -> Option<&str> {
+        self.material.gm.as_deref()
+    }
+
+    /// Files of the anchors that clients are verified by.
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.material.roots
     }
 
     /// Reads certificates and lists, and finds the key.
@@ -127,8 +142,8 @@ impl LinkKeys {
     fn open(&mut self) -> Option<Result<Arc<dyn KeyStore>, TlsError>> {
         if self.store.is_none() {
             let config = self.config.as_ref()?;
-            match FileKeyStore::open(&config.folder, config.passphrase.as_bytes()) {
-                Ok(store) => self.store = Some(Arc::new(store)),
+            match config.store() {
+                Ok(store) => self.store = Some(store),
                 Err(error) => return Some(Err(error.into())),
             }
         }
@@ -258,7 +273,12 @@ impl Check<'_> {
     }
 
     fn material(&mut self, file: &str, given: Given) -> Option<Material> {
-        let stale = self.stale(file, given.stale_crls.as_ref());
+        let stale = match &given.stale_crls {
+            None => Some(Stale::default()),
+            Some(given) => {
+                self.word(file, given, &[("accept", Stale::Accept), ("refuse", Stale::Refuse)])
+            }
+        };
         let classical = match (given.cert, given.key) {
             (None, None) => None,
             (Some(cert), Some(key)) => Some((self.path_in(file, cert), self.path_in(file, key))),
@@ -296,12 +316,6 @@ impl Check<'_> {
             }
         }
         all
-    }
-
-    /// What an outdated revocation list means; `None` if the word is unknown, which has been told.
-    pub(super) fn stale(&mut self, file: &str, given: Option<&At<String>>) -> Option<Stale> {
-        let Some(given) = given else { return Some(Stale::default()) };
-        self.word(file, given, &[("accept", Stale::Accept), ("refuse", Stale::Refuse)])
     }
 
     fn word<T: Copy>(&mut self, file: &str, given: &At<String>, words: &[(&str, T)]) -> Option<T> {

@@ -1,6 +1,8 @@
 //! The keys, certificates and envelopes of both files.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -10,12 +12,14 @@ use xinqiao_core::spi::{SecretRef, Secrets};
 use xinqiao_core::yaml::{At, Several};
 use xinqiao_crypto::envelope::Cipher;
 use xinqiao_crypto::keystore::{KeyId, KeyUse};
+use xinqiao_crypto::lists::Stale;
 use xinqiao_crypto::x509::Certificate;
+use xinqiao_sdf::{DecryptForm, DeviceConfig, SESSIONS};
 use zeroize::Zeroizing;
 
 use super::check::{Check, FEEDS, GATEWAY};
 use super::{EnvelopePolicy, SealTo, file};
-use crate::keys::{KeysConfig, read_certificates};
+use crate::keys::{KeyPlace, KeysConfig, read_certificates};
 
 /// Names that are not written.
 const IDENTITY: &str = "gateway";
@@ -27,41 +31,143 @@ impl Check<'_> {
         keys: file::KeysFile,
         secrets: &dyn Secrets,
     ) -> Option<KeysConfig> {
-        let passphrase_at = keys.passphrase.span.clone();
-        let reference = SecretRef::deserialize(Value::Object(keys.passphrase.value.map.clone()));
-        let passphrase = reference
-            .map_err(|_| {
-                "应写成 { file: 文件路径 } 或 { env: 环境变量名 },口令不能写在配置里".into()
-            })
-            .and_then(|reference| {
-                private(self.folder, &reference)?;
-                secrets.resolve(&reference)
-            })
-            .map_err(|why| {
-                let message = format!("口令:{why}");
-                self.error(GATEWAY, passphrase_at, "config.passphrase", message);
-            });
         let identity = self.key_name(keys.identity, IDENTITY);
         let storage = self.key_name(keys.storage, STORAGE);
+        let folder_span = keys.folder.span.clone();
+        let folder = self.path(keys.folder);
+        let place = match (keys.passphrase, keys.device) {
+            (Some(passphrase), None) => self.passphrase(&passphrase, secrets).map(KeyPlace::Folder),
+            (None, Some(device)) => {
+                let wanted = [identity.as_deref(), storage.as_deref()];
+                let device = self.device(device, &folder, wanted, secrets);
+                device.map(|device| KeyPlace::Device(Box::new(device)))
+            }
+            (None, None) => {
+                let message = "须写明打开密钥的口令(passphrase),或密钥所在的密码设备(device)";
+                self.error(GATEWAY, folder_span, "config.passphrase", message.to_owned());
+                None
+            }
+            (Some(passphrase), Some(_)) => {
+                let message = "密钥或在目录中(passphrase),或在密码设备中(device),不能都写";
+                self.error(GATEWAY, passphrase.span, "config.passphrase", message.to_owned());
+                None
+            }
+        };
         let untrusted = keys.trust.as_ref().is_none_or(|files| files.0.is_empty());
         let lists = keys.revocations.as_ref().and_then(|files| files.0.first());
         if let Some(first) = lists.filter(|_| untrusted) {
             let message = "写了 revocations,就须用 trust 给出签发机构的证书:吊销列表由它们签名,没有就无从核对";
             self.error(GATEWAY, first.span.clone(), "config.revocations", message.to_owned());
         }
-        let stale = self.stale(GATEWAY, keys.stale_revocations.as_ref());
+        let stale = match keys.stale_revocations {
+            None => Some(Stale::default()),
+            Some(given) => match given.value.as_str() {
+                "accept" => Some(Stale::Accept),
+                "refuse" => Some(Stale::Refuse),
+                _ => {
+                    let message = "应为 accept 或 refuse".to_owned();
+                    self.error(GATEWAY, given.span, "config.revocations", message);
+                    None
+                }
+            },
+        };
         let several = |check: &mut Self, files: Option<Several<At<String>>>| {
             let files = files.map(|files| files.0).unwrap_or_default();
             files.into_iter().map(|file| check.path(file)).collect()
         };
         Some(KeysConfig {
-            folder: self.path(keys.folder),
+            folder,
             trust: several(self, keys.trust),
             revocations: several(self, keys.revocations),
-            passphrase: Zeroizing::new(passphrase.ok()?),
             stale: stale?,
+            place: place?,
             identity: identity?,
             storage: storage?,
+        })
+    }
+
+    fn passphrase(
+        &mut self,
+        given: &At<file::Params>,
+        secrets: &dyn Secrets,
+    ) -> Option<Zeroizing<String>> {
+        let reference = SecretRef::deserialize(Value::Object(given.value.map.clone()));
+        let resolved = reference
+            .map_err(|_| {
+                "应写成 { file: 文件路径 } 或 { env: 环境变量名 },口令不能写在配置里".into()
+            })
+            .and_then(|reference| {
+                private(self.folder, &reference)?;
+                secrets.resolve(&reference)
+            });
+        match resolved {
+            Ok(passphrase) => Some(Zeroizing::new(passphrase)),
+            Err(why) => {
+                let span = given.span.clone();
+                self.error(GATEWAY, span, "config.passphrase", format!("口令:{why}"));
+                None
+            }
+        }
+    }
+
+    /// A device; `wanted` are the names it must have keys of.
+    fn device(
+        &mut self,
+        device: At<file::DeviceFile>,
+        certificates: &Path,
+        wanted: [Option<&str>; 2],
+        secrets: &dyn Secrets,
+    ) -> Option<DeviceConfig> {
+        let file::DeviceFile { library, pin, keys, decrypt, sessions } = device.value;
+        let library = self.path(library);
+        let pin = self.passphrase(&pin, secrets);
+        let mut wrong = false;
+        let mut tell = |span: Range<usize>, message: String| {
+            self.error(GATEWAY, span, "config.device", message);
+            wrong = true;
+        };
+        let mut used = BTreeSet::new();
+        let mut indexes = BTreeMap::new();
+        for (name, given) in keys.value.0 {
+            if let Err(why) = KeyId::new(&name.value, KeyUse::Sign, 1) {
+                tell(name.span.clone(), why.to_string());
+            }
+            if given.0.is_empty() {
+                tell(name.span.clone(), "至少要有一个索引".to_owned());
+            }
+            for index in &given.0 {
+                if !used.insert(index.value) {
+                    tell(index.span.clone(), format!("索引 {} 已用于别的密钥", index.value));
+                }
+            }
+            indexes.insert(name.value, given.0.into_iter().map(|index| index.value).collect());
+        }
+        for name in wanted.into_iter().flatten().filter(|name| !indexes.contains_key(*name)) {
+            tell(keys.span.clone(), format!("没有密钥 {name} 的索引"));
+        }
+        let decrypt = match decrypt.value.as_str() {
+            "plain" => DecryptForm::Plain,
+            "with-algorithm" => DecryptForm::WithAlgorithm,
+            _ => {
+                tell(decrypt.span, "应为 plain 或 with-algorithm".to_owned());
+                DecryptForm::Plain
+            }
+        };
+        let most = sessions.as_ref().map_or(SESSIONS, |given| given.value as usize);
+        if !(1..=64).contains(&most) {
+            let span = sessions.map(|given| given.span).unwrap_or_default();
+            tell(span, "应为 1 到 64 的整数".to_owned());
+        }
+        let certificates = certificates.to_owned();
+        let sessions = most;
+        let pin = pin?;
+        (!wrong).then_some(DeviceConfig {
+            library,
+            pin,
+            keys: indexes,
+            decrypt,
+            sessions,
+            certificates,
         })
     }
 

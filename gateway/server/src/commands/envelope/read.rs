@@ -118,7 +118,7 @@ fn content_key(
     envelope: &Envelope,
 ) -> Result<Opened, CommandError> {
     let holder = Holder::open(matches, global)?;
-    Ok(envelope.open_by(&holder.store, &holder.name)?)
+    Ok(envelope.open_by(&*holder.store, &holder.name)?)
 }
 
 fn verified(

@@ -104,7 +104,7 @@ fn signed(
     let content = open(matches)?;
     let holder = Holder::open(matches, global)?;
     let entry = holder.current(KeyUse::Sign)?;
-    let signer = StoredKey::new(&holder.store, &entry.id)?;
+    let signer = StoredKey::new(&*holder.store, &entry.id)?;
     let Some((certificate, chain)) = entry.chain.split_first() else {
         return Err(EnvelopeError::NoCertificate.into());
     };

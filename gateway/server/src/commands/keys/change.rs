@@ -7,7 +7,8 @@ use clap::ArgMatches;
 use serde_json::json;
 use xinqiao_core::fault::io_words;
 use xinqiao_core::spi::Clock as _;
-use xinqiao_crypto::keystore::{KeyFolder, KeyId, KeyUse};
+use xinqiao_crypto::keystore::{CertificateFolder, KeyId, KeyUse, StoredKey};
+use xinqiao_crypto::x509::request::Request;
 use xinqiao_crypto::x509::{CERTIFICATE_LABEL, Certificate, Name, parse_name};
 use xinqiao_crypto::{pem, pkcs8};
 use zeroize::Zeroizing;
@@ -16,7 +17,7 @@ use super::{configured, failed, path, use_name};
 use crate::clock::SystemClock;
 use crate::commands::{CommandError, Global, ask, out};
 use crate::config;
-use crate::keys::{self, KeysConfig};
+use crate::keys::{self, KeyPlace};
 
 /// `keys init`. Makes what is missing and leaves what is there.
 pub(super) fn init(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
@@ -47,7 +48,7 @@ pub(super) fn new(matches: &ArgMatches, global: &Global) -> Result<ExitCode, Com
         _ => &[KeyUse::Sign, KeyUse::Encrypt],
     };
     let name = text(matches, "name");
-    let folder = open(&config)?;
+    let folder = config.manage()?;
     let made = uses.iter().map(|usage| folder.generate(name, *usage));
     let made = made.collect::<Result<Vec<_>, _>>()?;
     told(global, &made)?;
@@ -59,7 +60,7 @@ pub(super) fn new(matches: &ArgMatches, global: &Global) -> Result<ExitCode, Com
 pub(super) fn rotate(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
     let config = configured(global)?;
     let name = text(matches, "name");
-    let folder = open(&config)?;
+    let folder = config.manage()?;
     let have = folder.ids()?;
     let uses: Vec<KeyUse> = [KeyUse::Sign, KeyUse::Encrypt]
         .into_iter()
@@ -91,7 +92,18 @@ pub(super) fn request(matches: &ArgMatches, global: &Global) -> Result<ExitCode,
     let Some(id) = matches.get_one::<KeyId>("key") else {
         return Err(CommandError::Broken("缺少密钥".into()));
     };
-    let request = open(&config)?.request(id, &subject(matches)?)?;
+    let request = match &config.place {
+        KeyPlace::Folder(_) => config.manage()?.request(id, &subject(matches)?)?,
+        KeyPlace::Device(_) if id.usage() == KeyUse::Encrypt => {
+            return Err(failed(
+                "密码设备的加密密钥不能签名,无法自行申请:请用签名密钥申请双证书,或用厂商的工具",
+            ));
+        }
+        KeyPlace::Device(_) => {
+            let store = config.store()?;
+            Request::new(&subject(matches)?, &StoredKey::new(&*store, id)?)?
+        }
+    };
     out::to(path(matches, "out").as_deref(), request.to_pem().as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -102,7 +114,6 @@ pub(super) fn import(matches: &ArgMatches, global: &Global) -> Result<ExitCode, 
     let file = path(matches, "file").unwrap_or_default();
     let bytes = Zeroizing::new(read(&file)?);
     let key = text(matches, "key");
-    let folder = open(&config)?;
     let blocks = pem::blocks(&bytes).map_err(failed)?;
     let certificate = blocks.first().map_or_else(
         || Certificate::from_der(&bytes).is_ok(),
@@ -111,7 +122,13 @@ pub(super) fn import(matches: &ArgMatches, global: &Global) -> Result<ExitCode, 
     if certificate {
         let id: KeyId = key.parse().map_err(failed)?;
         let chain = Certificate::from_file(&bytes)?;
-        folder.put_chain(&id, &chain)?;
+        match &config.place {
+            KeyPlace::Folder(_) => config.manage()?.put_chain(&id, &chain)?,
+            KeyPlace::Device(_) => {
+                let key = config.store()?.entry(&id)?.public_key;
+                CertificateFolder(&config.folder).put_chain(&id, &key, &chain)?;
+            }
+        }
         out::text(format!("{id} 的证书已导入,到期日见 keys list;运行中的网关重启后启用"))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -125,13 +142,9 @@ pub(super) fn import(matches: &ArgMatches, global: &Global) -> Result<ExitCode, 
         }
         None => pkcs8::read_plain(&bytes),
     };
-    let id = folder.add(name, usage, &private.map_err(failed)?)?;
+    let id = config.manage()?.add(name, usage, &private.map_err(failed)?)?;
     told(global, &[id])?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn open(config: &KeysConfig) -> Result<KeyFolder<'_>, CommandError> {
-    Ok(KeyFolder::new(&config.folder, config.passphrase.as_bytes())?)
 }
 
 fn told(global: &Global, made: &[KeyId]) -> Result<(), CommandError> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use serde::Serialize;
 use xinqiao_core::model::Timestamp;
-use xinqiao_crypto::keystore::{FileKeyStore, KeyEntry, KeyId, KeyStore as _};
+use xinqiao_crypto::keystore::{KeyEntry, KeyId};
 use xinqiao_crypto::x509::{Certificate, Expiry, UnixSeconds, WARN_DAYS};
 use xinqiao_crypto::{hex, sm3};
 
@@ -42,7 +42,7 @@ struct ShownCertificate {
 /// others have one.
 pub(super) fn run(global: &Global) -> Result<ExitCode, CommandError> {
     let config = configured(global)?;
-    let store = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
+    let store = config.store()?;
     let mut keys = Vec::new();
     for entry in store.list()? {
         let current = store.current(entry.id.name(), entry.id.usage())?;
@@ -119,7 +119,7 @@ pub(super) fn export(matches: &ArgMatches, global: &Global) -> Result<ExitCode, 
     let Some(id) = matches.get_one::<KeyId>("key").cloned() else {
         return Err(CommandError::Broken("缺少密钥".into()));
     };
-    let store = FileKeyStore::open(&config.folder, config.passphrase.as_bytes())?;
+    let store = config.store()?;
     let chain = store.certificate(&id)?;
     if chain.is_empty() {
         return Err(super::failed(format!("密钥 {id} 还没有证书")));

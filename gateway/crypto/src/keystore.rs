@@ -58,7 +58,9 @@ pub enum KeyStoreError {
     #[error(transparent)]
     Random(#[from] RandomError),
     /// Not a name for a key.
-    #[error("密钥名称 {0} 不可用:应为 1 至 64 个小写字母、数字或连字符,不以连字符开头,如 gateway;序号至多 9999")]
+    #[error(
+        "密钥名称 {0} 不可用:应为 1 至 64 个小写字母、数字或连字符,不以连字符开头,如 gateway;序号至多 9999"
+    )]
     Name(String),
     /// No folder of keys.
     #[error("没有密钥目录 {0}:首次安装请执行 xinqiao keys init;若曾有过,请核对路径,或从备份恢复")]

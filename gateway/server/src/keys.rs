@@ -1,5 +1,8 @@
 //! The gateway's keys and whom it trusts, as the `keys` section of its configuration has them.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -359,7 +362,8 @@ impl EnvelopeSealer {
     /// its holder may have put away.
     fn in_force(&self, at: UnixSeconds) -> Result<(), String> {
         let own = self.signing.chain.first().map(|own| ("网关的签名证书", own));
-        for (whose, one) in own.into_iter().chain(self.to.to.iter().map(|to| ("收件证书", to))) {
+        for (whose, one) in own.into_iter().chain(self.to.to.iter().map(|to| ("收件证书", to)))
+        {
             let day = |at: UnixSeconds| Timestamp(at.0.saturating_mul(1_000)).shanghai_date();
             let why = match one.expiry(at) {
                 Expiry::Fine | Expiry::Soon(_) => continue,

@@ -23,7 +23,10 @@ use crate::keys::{KeyPlace, KeysConfig, read_certificates};
 
 /// Names that are not written.
 const IDENTITY: &str = "gateway";
-const STORAGE: &str = "storage";
+pub(super) const STORAGE: &str = "storage";
+
+/// After whatever is wrong with the passphrase.
+const FIRST: &str = "。首次安装请执行 xinqiao keys init";
 
 impl Check<'_> {
     pub(super) fn keys(
@@ -36,7 +39,9 @@ impl Check<'_> {
         let folder_span = keys.folder.span.clone();
         let folder = self.path(keys.folder);
         let place = match (keys.passphrase, keys.device) {
-            (Some(passphrase), None) => self.passphrase(&passphrase, secrets).map(KeyPlace::Folder),
+            (Some(passphrase), None) => {
+                self.passphrase(&passphrase, FIRST, secrets).map(KeyPlace::Folder)
+            }
             (None, Some(device)) => {
                 let wanted = [identity.as_deref(), storage.as_deref()];
                 let device = self.device(device, &folder, wanted, secrets);
@@ -89,6 +94,7 @@ impl Check<'_> {
     fn passphrase(
         &mut self,
         given: &At<file::Params>,
+        hint: &str,
         secrets: &dyn Secrets,
     ) -> Option<Zeroizing<String>> {
         let reference = SecretRef::deserialize(Value::Object(given.value.map.clone()));
@@ -104,7 +110,7 @@ impl Check<'_> {
             Ok(passphrase) => Some(Zeroizing::new(passphrase)),
             Err(why) => {
                 let span = given.span.clone();
-                self.error(GATEWAY, span, "config.passphrase", format!("口令:{why}"));
+                self.error(GATEWAY, span, "config.passphrase", format!("口令:{why}{hint}"));
                 None
             }
         }
@@ -120,7 +126,7 @@ impl Check<'_> {
     ) -> Option<DeviceConfig> {
         let file::DeviceFile { library, pin, keys, decrypt, sessions } = device.value;
         let library = self.path(library);
-        let pin = self.passphrase(&pin, secrets);
+        let pin = self.passphrase(&pin, "", secrets);
         let mut wrong = false;
         let mut tell = |span: Range<usize>, message: String| {
             self.error(GATEWAY, span, "config.device", message);
@@ -252,12 +258,12 @@ impl Check<'_> {
     }
 }
 
-/// A passphrase lies in a file that nobody else may read, and there it is.
+/// A passphrase lies in a file that nobody else may read.
 fn private(folder: &Path, reference: &SecretRef) -> Result<(), String> {
     let SecretRef::File(path) = reference else { return Ok(()) };
     let about = match std::fs::metadata(folder.join(path)) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(format!("没有口令文件 {path}。首次安装请执行 xinqiao keys init"));
+            return Err(format!("没有口令文件 {path}"));
         }
         // What else is wrong shows when it is read.
         Err(_) => return Ok(()),
@@ -265,9 +271,6 @@ fn private(folder: &Path, reference: &SecretRef) -> Result<(), String> {
     };
     if about.permissions().mode() & 0o077 != 0 {
         return Err(format!("口令文件 {path} 可被其他用户读取,请执行 chmod 600 {path}"));
-    }
-    if about.len() == 0 {
-        return Err(format!("口令文件 {path} 是空的。首次安装请删除它,再执行 xinqiao keys init;否则请从备份恢复"));
     }
     Ok(())
 }

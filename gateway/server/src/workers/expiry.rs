@@ -62,7 +62,9 @@ impl Expiring {
                 note_all(format!("监听的国密证书 {}", entry.id), &entry.chain);
             }
             let files = tls.roots().iter().map(|root| ("监听信任的根证书", root.as_path()));
-            for (whose, file) in tls.cert().map(|cert| ("监听的证书", cert)).into_iter().chain(files) {
+            for (whose, file) in
+                tls.cert().map(|cert| ("监听的证书", cert)).into_iter().chain(files)
+            {
                 lifetimes(file).into_iter().for_each(|one| note(whose.to_owned(), one));
             }
         }
@@ -163,8 +165,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("chain.pem");
         let key = PrivateKey::generate().unwrap();
-        let template =
-            Template::new(parse_name("CN=one").unwrap(), Role::Signing, UnixSeconds(1_800_000_000), 9);
+        let template = Template::new(
+            parse_name("CN=one").unwrap(),
+            Role::Signing,
+            UnixSeconds(1_800_000_000),
+            9,
+        );
         let certificate = issue_self_signed(&template, &key).unwrap();
         std::fs::write(&file, certificate.to_pem()).unwrap();
         assert_eq!(lifetimes(&file), [Lifetime::from(&certificate)]);

@@ -1,5 +1,6 @@
 //! A gateway's folder: configuration, mappings, an intake folder, a data folder.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,11 +21,17 @@ pub const PUSH: &str = "push";
 
 /// Makes the keys of a folder whose `gateway.yaml` has [`KEYS`]; fewer iterations than in earnest.
 pub fn make_keys(folder: &Path) -> Result<()> {
-    std::fs::write(folder.join("passphrase"), "a passphrase for tests only")?;
+    write_private(&folder.join("passphrase"), "a passphrase for tests only")?;
     let subject = parse_name("CN=gateway,O=test,C=CN").map_err(|error| error.to_string())?;
     let config = config::keys(folder).map_err(|errors| errors.to_string())?;
     keys::init(&config, &subject, MADE, 10).map_err(|error| error.to_string())?;
     Ok(())
+}
+
+/// Writes a file that nobody else may read, as a passphrase's must be.
+pub fn write_private(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text)?;
+    Ok(std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600))?)
 }
 
 /// 2026-01-01 in Asia/Shanghai: certificates made for tests hold for three years from here.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use xinqiao::config;
 use xinqiao::domain::{Domain, bundle};
+use xinqiao_tests::world::write_private;
 
 #[test]
 fn the_example_configuration_loads() {
@@ -18,8 +19,8 @@ fn the_example_configuration_loads() {
 
     std::fs::create_dir(folder.path().join("secrets")).unwrap();
     for name in ["platform-token", "push-token", "keys-passphrase"] {
-        std::fs::write(folder.path().join("secrets").join(name), "sixteen-or-more-characters")
-            .unwrap();
+        let file = folder.path().join("secrets").join(name);
+        write_private(&file, "sixteen-or-more-characters").unwrap();
     }
     let config = config::load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.targets.len(), 1);

@@ -52,6 +52,13 @@ impl Folder {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs a command that must fail; what it says.
+    fn told(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert_ne!(output.status.code(), Some(0), "{line}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// Runs a command that must fail; the code it says.
     fn refused(&self, line: &str) -> String {
         let output = self.run(&format!("{line} --json"));
@@ -118,6 +125,58 @@ fn keys_are_made_certified_rotated_and_shown() {
 }
 
 #[test]
+fn a_lost_storage_key_is_not_made_anew() {
+    let folder = Folder::configured();
+    folder.ok("keys init --subject CN=gateway");
+    // A store, as far as anybody looks before it is opened.
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    folder.write("data/store.redb", "");
+    assert!(folder.ok("keys init --subject CN=gateway").contains("没有改动"));
+    // The passphrase is lost: another would open nothing.
+    let passphrase = folder.path().join("passphrase");
+    std::fs::rename(&passphrase, folder.path().join("aside")).unwrap();
+    let told = folder.told("keys init --subject CN=gateway");
+    assert!(told.contains("请从备份恢复"), "{told}");
+    assert!(!passphrase.is_file());
+    // The keys are lost.
+    std::fs::remove_dir_all(folder.path().join("keys")).unwrap();
+    let told = folder.told("keys init --subject CN=gateway");
+    assert!(told.contains("从备份恢复密钥目录"), "{told}");
+    assert!(!folder.path().join("keys").is_file() && !passphrase.is_file());
+    std::fs::rename(folder.path().join("aside"), &passphrase).unwrap();
+    folder.write("feeds.yaml", "config: 1\nagencies: {}\nfeeds: {}\n");
+    let told = folder.told("serve");
+    assert!(told.contains("从备份恢复密钥目录") && !told.contains("keys init"), "{told}");
+}
+
+#[test]
+fn what_is_wrong_with_a_key_is_said_plainly() {
+    let folder = Folder::configured();
+    folder.ok("keys init --subject CN=gateway");
+    let request = "keys request gateway.sign.0001 --subject CN=gateway -o";
+    assert!(folder.ok(&format!("{request} sign.csr")).contains("已写到 sign.csr"));
+    let json: Value =
+        serde_json::from_str(&folder.ok(&format!("{request} two.csr --json"))).unwrap();
+    assert_eq!(json["written"], "two.csr");
+    let told = folder.told("keys import gateway.sign.0001 sign.csr");
+    assert!(told.contains("这是证书申请"), "{told}");
+    folder.write("notes.txt", "nothing of the kind\n");
+    let told = folder.told("keys import gateway.sign.0001 notes.txt");
+    assert!(told.contains("既不是证书,也不是私钥"), "{told}");
+    let told = folder.told("keys new Bad_Name");
+    assert!(told.contains("密钥名称 Bad_Name 不可用") && told.contains("小写字母"), "{told}");
+    let pem = folder.ok("keys export-cert gateway.sign.0001");
+    folder.write("own.crt", &pem);
+    let json = folder.ok("keys import gateway.sign.0001 own.crt --json");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["certified"], "gateway.sign.0001");
+    let json = folder.ok("keys rotate storage --json");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["made"][0], "storage.encrypt.0002");
+    assert!(json.get("rewrapped").is_some_and(Value::is_null), "there is no store: {json}");
+}
+
+#[test]
 fn a_key_of_openssl_is_imported() {
     let folder = Folder::configured();
     folder.ok("keys init --subject CN=gateway");
@@ -141,7 +200,8 @@ fn files_are_signed_sealed_opened_and_verified() {
     let trust = "--trust dev/ca.crt --crl dev/ca.crl";
     let to_b = "--to dev/b/b.encrypt.0001.crt --to dev/c/c.encrypt.0001.crt";
 
-    folder.ok(&format!("seal plain.txt {to_b} {a} -o sealed.p7"));
+    let told = folder.ok(&format!("seal plain.txt {to_b} {a} -o sealed.p7"));
+    assert!(told.contains("已写到 sealed.p7"), "{told}");
     let told = folder.ok(&format!("open sealed.p7 {b} {trust} -o opened.txt"));
     assert!(told.contains("签名有效:C=CN,O=仅供开发测试,CN=a") || told.contains("CN=a"), "{told}");
     assert_eq!(folder.read("opened.txt"), "内容\n".as_bytes());

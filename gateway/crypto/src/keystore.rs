@@ -5,6 +5,7 @@
 //! lists keys, signs an `e`, opens an SM2 ciphertext, and never shows a private key. `Z` and the
 //! digest are computed here, because SDF takes `e` too; so the signer's id is in the [`Prehash`].
 
+use xinqiao_core::fault::io_words;
 use zeroize::Zeroizing;
 
 use crate::pkcs8::KeyFileError;
@@ -15,7 +16,7 @@ use crate::{DecryptError, RandomError};
 mod file;
 mod id;
 
-pub use file::{CertificateFolder, FileKeyStore, KeyFolder};
+pub use file::{CertificateFolder, Existing, FileKeyStore, KeyFolder, publish};
 pub use id::{InvalidKeyId, KeyId, KeyUse};
 
 /// What went wrong with a key.
@@ -56,9 +57,17 @@ pub enum KeyStoreError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// The disk, with what was being done.
-    #[error("密钥目录读写失败({0}):{1}")]
-    Io(String, #[source] std::io::Error),
+    /// Not a name for a key.
+    #[error(
+        "密钥名称 {0} 不可用:应为 1 至 64 个小写字母、数字或连字符,不以连字符开头,如 gateway;序号至多 9999"
+    )]
+    Name(String),
+    /// No folder of keys.
+    #[error("没有密钥目录 {0}:首次安装请执行 xinqiao keys init;若曾有过,请核对路径,或从备份恢复")]
+    NoFolder(String),
+    /// The disk, with what was being done. The error is told here whole.
+    #[error("密钥目录读写失败({0}):{why}", why = io_words(.1))]
+    Io(String, std::io::Error),
     /// A device's own failure, in its words.
     #[error("密码设备错误:{0}")]
     Device(String),

@@ -18,6 +18,7 @@ pub mod aead;
 pub mod cbc;
 pub mod envelope;
 pub mod keystore;
+pub mod lists;
 pub mod oid;
 pub mod pem;
 pub mod pkcs8;

@@ -28,7 +28,9 @@ use rustls::server::ClientHello;
 pub use config::{Clients, Server, ServerOptions, client};
 pub use key::{Identity, fingerprint_of_file, peer_fingerprint};
 pub use provider::{CURVE_SM2, SM2SIG_SM3, SM4_GCM_SM3};
-pub use trust::{Lists, Notice, Notify, Stale, Trust};
+pub use trust::Trust;
+
+pub use crate::lists::{Lists, Notice, Notify, Stale};
 
 use crate::keystore::KeyStoreError;
 

@@ -223,16 +223,7 @@ impl Certificate {
 
     /// How long it still holds at `at`.
     pub fn expiry(&self, at: UnixSeconds) -> Expiry {
-        if at < self.not_before() {
-            return Expiry::NotYet;
-        }
-        match self.not_after().0.checked_sub(at.0) {
-            None => Expiry::Expired,
-            Some(left) => match i64::try_from(left / 86_400) {
-                Ok(days) if days <= WARN_DAYS => Expiry::Soon(days),
-                _ => Expiry::Fine,
-            },
-        }
+        expiry(self.not_before(), self.not_after(), at)
     }
 
     fn signed_by(&self, issuer: &PublicKey) -> Result<(), InvalidSignature> {
@@ -247,6 +238,60 @@ impl PartialEq for Certificate {
 }
 
 impl Eq for Certificate {}
+
+/// Whose a certificate is and how long it holds, whatever its algorithms: to warn, not to verify.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Its holder.
+    pub subject: String,
+    /// The first second of its validity.
+    pub not_before: UnixSeconds,
+    /// The last second of its validity.
+    pub not_after: UnixSeconds,
+}
+
+impl Lifetime {
+    /// Of all certificates of a file, in order: one in DER, or any number in PEM.
+    pub fn of_file(file: &[u8]) -> Result<Vec<Self>, X509Error> {
+        read_file(file, CERTIFICATE_LABEL, |der| {
+            let read = x509_cert::Certificate::from_der(der).map_err(|_| X509Error::Malformed)?;
+            let read = read.tbs_certificate();
+            Ok(Self {
+                subject: read.subject().to_string(),
+                not_before: seconds(read.validity().not_before),
+                not_after: seconds(read.validity().not_after),
+            })
+        })
+    }
+
+    /// How long it still holds at `at`.
+    pub fn expiry(&self, at: UnixSeconds) -> Expiry {
+        expiry(self.not_before, self.not_after, at)
+    }
+}
+
+impl From<&Certificate> for Lifetime {
+    fn from(certificate: &Certificate) -> Self {
+        Self {
+            subject: certificate.subject().to_string(),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+        }
+    }
+}
+
+fn expiry(not_before: UnixSeconds, not_after: UnixSeconds, at: UnixSeconds) -> Expiry {
+    if at < not_before {
+        return Expiry::NotYet;
+    }
+    match not_after.0.checked_sub(at.0) {
+        None => Expiry::Expired,
+        Some(left) => match i64::try_from(left / 86_400) {
+            Ok(days) if days <= WARN_DAYS => Expiry::Soon(days),
+            _ => Expiry::Fine,
+        },
+    }
+}
 
 /// The two certificates of one holder (双证书): one to verify with, one to seal to.
 #[derive(Debug, Clone, PartialEq, Eq)]

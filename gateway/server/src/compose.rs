@@ -101,8 +101,11 @@ impl Gateway {
         domain: Arc<Domain>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let keys = config.keys.clone();
-        let keys = tokio::task::spawn_blocking(move || Keys::open(&keys));
+        let (keys, data) = (config.keys.clone(), config.data.clone());
+        let keys = tokio::task::spawn_blocking(move || {
+            keys.storage_not_lost(&data)?;
+            Keys::open(&keys)
+        });
         let keys = keys.await.map_err(|e| StartError::Interrupted(e.to_string()))??;
         let keys = Arc::new(keys);
         let (folder, for_store) = (config.data.clone(), Arc::clone(&clock));
@@ -117,7 +120,8 @@ impl Gateway {
         let mut tasks = JoinSet::new();
 
         let expiring = Expiring::of(&keys, &config).map_err(KeysError::from)?;
-        let watching = watch_expiry(expiring, Arc::clone(&clock), Arc::clone(&shutdown));
+        let (watched, by) = (Arc::clone(&keys), Arc::clone(&clock));
+        let watching = watch_expiry(expiring, watched, by, Arc::clone(&shutdown));
         tasks.spawn(async move {
             watching.await;
             Ok(())

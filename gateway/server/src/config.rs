@@ -179,15 +179,33 @@ pub fn data_folder(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(file?.data.value))
 }
 
-/// The file that `gateway.yaml` refers to for the passphrase of the keys, there or not.
-pub fn passphrase_file(folder: &Path) -> Option<PathBuf> {
+/// What `gateway.yaml` says of keys in a folder before there are any.
+pub struct FirstKeys {
+    /// The file of the passphrase, there or not; none if it is not in a file.
+    pub passphrase: Option<PathBuf>,
+    /// The folder of keys, there or not.
+    pub folder: PathBuf,
+    /// Name of the key for what is stored.
+    pub storage: String,
+    /// Where durable state lives.
+    pub data: PathBuf,
+}
+
+/// Reads where keys shall be; `None` if the file cannot be read, or they are in a device.
+pub fn first_keys(folder: &Path) -> Option<FirstKeys> {
     let text = std::fs::read_to_string(folder.join("gateway.yaml")).ok()?;
     let (file, _) = yaml::read_file::<file::GatewayFile>("gateway.yaml", &text);
-    let reference = serde_json::Value::Object(file?.keys.passphrase?.value.map);
-    match serde_json::from_value(reference) {
-        Ok(SecretRef::File(path)) => Some(folder.join(path)),
-        _ => None,
-    }
+    let file = file?;
+    let reference = serde_json::Value::Object(file.keys.passphrase?.value.map);
+    Some(FirstKeys {
+        passphrase: match serde_json::from_value(reference) {
+            Ok(SecretRef::File(path)) => Some(folder.join(path)),
+            _ => None,
+        },
+        folder: folder.join(file.keys.folder.value),
+        storage: file.keys.storage.map_or_else(|| trust::STORAGE.to_owned(), |name| name.value),
+        data: folder.join(file.data.value),
+    })
 }
 
 /// Reads and checks only the keys section of `gateway.yaml`.

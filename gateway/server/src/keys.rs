@@ -1,8 +1,9 @@
 //! The gateway's keys and whom it trusts, as the `keys` section of its configuration has them.
 
-use std::fs::OpenOptions;
-use std::io::{Cursor, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+#[cfg(test)]
+mod tests;
+
+use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,15 +13,17 @@ use xinqiao_core::spi::{Clock, Sealer};
 use xinqiao_crypto::envelope::{EnvelopeError, Signing, sign_and_seal};
 use xinqiao_crypto::hex;
 use xinqiao_crypto::keystore::{
-    FileKeyStore, KeyEntry, KeyFolder, KeyId, KeyStore, KeyStoreError, KeyUse, StoredKey,
+    Existing, FileKeyStore, KeyEntry, KeyFolder, KeyId, KeyStore, KeyStoreError, KeyUse, StoredKey,
+    publish,
 };
+use xinqiao_crypto::lists::{Build, Lists, Notice, Stale, Unusable, Watched};
 use xinqiao_crypto::sm2::PrivateKey;
 use xinqiao_crypto::x509::chain::{Revocation, Trust};
 use xinqiao_crypto::x509::crl::Crl;
 use xinqiao_crypto::x509::issue::{Role, Template, issue_self_signed};
-use xinqiao_crypto::x509::{Certificate, IssueError, Name, UnixSeconds, X509Error};
+use xinqiao_crypto::x509::{Certificate, Expiry, IssueError, Name, UnixSeconds, X509Error};
 use xinqiao_sdf::{DeviceConfig, SdfKeyStore};
-use xinqiao_store::StorageKey;
+use xinqiao_store::{StorageKey, Store};
 use zeroize::Zeroizing;
 
 use crate::config::SealTo;
@@ -38,8 +41,10 @@ pub struct KeysConfig {
     pub storage: String,
     /// Files of certificates trusted as issuers.
     pub trust: Vec<PathBuf>,
-    /// Files of revocation lists; if there is any, every issuer must have a current one.
+    /// Files of revocation lists; if there is any, every issuer must have one.
     pub revocations: Vec<PathBuf>,
+    /// What a list past its next update means.
+    pub stale: Stale,
 }
 
 /// Where private keys are.
@@ -62,6 +67,14 @@ impl KeysConfig {
         })
     }
 
+    /// Is there no storage key, but a store that only it opens? A new one would not help.
+    pub fn storage_not_lost(&self, data: &Path) -> Result<(), KeysError> {
+        if matches!(self.place, KeyPlace::Device(_)) {
+            return Ok(());
+        }
+        storage_not_lost(&self.folder, &self.storage, data)
+    }
+
     /// The folder, to make keys in.
     pub fn manage(&self) -> Result<KeyFolder<'_>, KeysError> {
         match &self.place {
@@ -79,7 +92,7 @@ pub struct Keys {
     identity: String,
     storage: String,
     anchors: Vec<Certificate>,
-    revocations: Vec<Crl>,
+    revocations: Watched<Vec<Crl>>,
 }
 
 /// Why keys cannot be used.
@@ -96,6 +109,18 @@ pub enum KeysError {
         "密钥在密码设备中:请用厂商的工具生成,再把索引写到 gateway.yaml 的 keys.device.keys(更换密钥时添加在后面)"
     )]
     InDevice,
+    /// There is a store, but not the key that opens it.
+    #[error(
+        "密钥目录 {folder} 中没有落盘加密密钥 {name},而数据目录 {data} 中已有用它加密的存储:请从备份恢复密钥目录和口令文件。重新生成的密钥打不开已有的存储"
+    )]
+    StorageLost {
+        /// The key's name.
+        name: String,
+        /// Where it should be.
+        folder: String,
+        /// Where the store is.
+        data: String,
+    },
     /// There is no key of this name and use, or it has no certificate.
     #[error("密钥目录中没有{what} {name}:请执行 xinqiao keys init,或核对 gateway.yaml 的 keys")]
     Missing {
@@ -122,10 +147,7 @@ impl Keys {
         for path in &config.trust {
             anchors.extend(read_certificates(path)?);
         }
-        let mut revocations = Vec::new();
-        for path in &config.revocations {
-            revocations.extend(read_revocations(path)?);
-        }
+        let revocations = watch_revocations(config)?;
         let keys = Self {
             store,
             identity: config.identity.clone(),
@@ -178,17 +200,20 @@ impl Keys {
         &self.anchors
     }
 
-    /// What is revoked.
-    pub fn revocations(&self) -> &[Crl] {
-        &self.revocations
+    /// What is revoked, by the files of lists as they are; a file that has changed and cannot be
+    /// used is told of, and the lists read before stay.
+    pub fn revocations(&self, at: Timestamp) -> Arc<Vec<Crl>> {
+        self.revocations.now(seconds(at).0)
     }
 
-    /// Whom to trust at a time.
-    pub fn trust(&self, at: Timestamp) -> Trust<'_> {
-        let revocation = match self.revocations.as_slice() {
-            [] => Revocation::Unchecked,
-            lists => Revocation::Required(lists),
-        };
+    /// What a revocation list past its next update means.
+    pub fn stale(&self) -> Stale {
+        self.revocations.stale()
+    }
+
+    /// Whom to trust at a time, with [`Self::revocations`].
+    pub fn trust<'a>(&'a self, lists: &'a [Crl], at: Timestamp) -> Trust<'a> {
+        let revocation = revocation(lists, self.stale());
         Trust { anchors: &self.anchors, revocation, at: seconds(at) }
     }
 
@@ -196,6 +221,60 @@ impl Keys {
         let current = self.store.current(name, usage)?;
         current.ok_or_else(|| KeysError::Missing { name: name.to_owned(), what })
     }
+}
+
+/// Lists, if there are any, must say that nothing on a path is revoked.
+pub fn revocation(lists: &[Crl], stale: Stale) -> Revocation<'_> {
+    match (lists, stale) {
+        ([], _) => Revocation::Unchecked,
+        (lists, Stale::Accept) => Revocation::RequiredEvenStale(lists),
+        (lists, Stale::Refuse) => Revocation::Required(lists),
+    }
+}
+
+fn watch_revocations(config: &KeysConfig) -> Result<Watched<Vec<Crl>>, KeysError> {
+    let notify = Arc::new(|notice: &Notice| {
+        let code = notice.code("keys");
+        match notice {
+            Notice::Renewed => tracing::info!(code, "{notice}"),
+            Notice::Unusable(..) => tracing::warn!(code, "{notice}"),
+            // Told every day, and days before, by `watch_expiry`.
+            Notice::Stale(_) => {}
+        }
+    });
+    let lists = Lists { files: config.revocations.clone(), stale: config.stale, notify };
+    let read: Box<Build<Vec<Crl>>> = Box::new(|files| {
+        let (mut all, mut due) = (Vec::new(), Vec::new());
+        for path in files {
+            let lists = read_revocations(path).map_err(|error| match error {
+                KeysError::File { path, why } => Unusable(path, why),
+                other => Unusable(path.display().to_string(), other.to_string()),
+            })?;
+            due.extend(lists.iter().map(|list| list.next_update().0).min());
+            all.extend(lists);
+        }
+        Ok((Arc::new(all), due))
+    });
+    Watched::new(lists, read).map_err(|Unusable(path, why)| KeysError::File { path, why })
+}
+
+/// [`KeysConfig::storage_not_lost`] of keys in a folder. Needs no passphrase.
+pub fn storage_not_lost(folder: &Path, storage: &str, data: &Path) -> Result<(), KeysError> {
+    if !Store::exists(data) {
+        return Ok(());
+    }
+    let have = match FileKeyStore::ids(folder) {
+        Err(KeyStoreError::NoFolder(_)) => Vec::new(),
+        other => other?,
+    };
+    if have.iter().any(|id| id.name() == storage && id.usage() == KeyUse::Encrypt) {
+        return Ok(());
+    }
+    Err(KeysError::StorageLost {
+        name: storage.to_owned(),
+        folder: folder.display().to_string(),
+        data: data.display().to_string(),
+    })
 }
 
 /// What protects the store, for who needs no other key: the folder of keys as it now is.
@@ -240,20 +319,25 @@ pub fn init(
     Ok(made)
 }
 
-/// Writes a random passphrase into a file (0600); one that is there stays.
+/// Writes a random passphrase into a file (0600), whole or not at all; one that is there stays,
+/// unless it is empty: that is an error.
 pub fn make_passphrase(file: &Path) -> std::io::Result<()> {
     let secret = PrivateKey::generate().map_err(std::io::Error::other)?;
     let passphrase = Zeroizing::new(hex(secret.to_bytes().as_slice()));
     if let Some(parent) = file.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(mut made) => {
-            made.write_all(passphrase.as_bytes())?;
-            made.sync_all()
+    match publish(file, passphrase.as_bytes(), Existing::Keep) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            match std::fs::metadata(file)?.len() {
+                0 => Err(std::io::Error::new(
+                    ErrorKind::InvalidData,
+                    "口令文件是空的:若从未用过,请删除后再执行;否则请从备份恢复",
+                )),
+                _ => Ok(()),
+            }
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        made => made,
     }
 }
 
@@ -273,8 +357,30 @@ impl EnvelopeSealer {
     }
 }
 
+impl EnvelopeSealer {
+    /// Nothing leaves under a certificate that the receiver would refuse, or sealed to a key that
+    /// its holder may have put away.
+    fn in_force(&self, at: UnixSeconds) -> Result<(), String> {
+        let own = self.signing.chain.first().map(|own| ("网关的签名证书", own));
+        for (whose, one) in own.into_iter().chain(self.to.to.iter().map(|to| ("收件证书", to)))
+        {
+            let day = |at: UnixSeconds| Timestamp(at.0.saturating_mul(1_000)).shanghai_date();
+            let why = match one.expiry(at) {
+                Expiry::Fine | Expiry::Soon(_) => continue,
+                Expiry::Expired => format!("已于{}过期,请换发后重启网关", day(one.not_after())),
+                Expiry::NotYet => {
+                    format!("自{}起才生效,请核对证书和本机时钟", day(one.not_before()))
+                }
+            };
+            return Err(format!("无法签名加密:{whose}({}){why}", one.subject()));
+        }
+        Ok(())
+    }
+}
+
 impl Sealer for EnvelopeSealer {
     fn seal(&self, content: &[u8]) -> Result<Vec<u8>, String> {
+        self.in_force(seconds(self.clock.now()))?;
         let sealed = || {
             let signer = StoredKey::new(&**self.keys.store(), &self.signing.id)?;
             let Some((certificate, chain)) = self.signing.chain.split_first() else {

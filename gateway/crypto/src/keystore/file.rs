@@ -42,6 +42,11 @@ impl FileKeyStore {
         Ok(Self { keys })
     }
 
+    /// The keys of a folder, in order, without opening any.
+    pub fn ids(folder: &Path) -> Result<Vec<KeyId>, KeyStoreError> {
+        key_ids(folder)
+    }
+
     fn key(&self, id: &KeyId, usage: KeyUse) -> Result<&PrivateKey, KeyStoreError> {
         let (key, _) = self.keys.get(id).ok_or_else(|| KeyStoreError::NotFound(id.clone()))?;
         (id.usage() == usage).then_some(key).ok_or_else(|| KeyStoreError::WrongUse(id.clone()))
@@ -112,7 +117,7 @@ impl<'a> KeyFolder<'a> {
             .map(KeyId::generation)
             .max();
         let id = KeyId::new(name, usage, newest.unwrap_or(0) + 1)
-            .map_err(|_| KeyStoreError::FileName(name.to_owned()))?;
+            .map_err(|_| KeyStoreError::Name(name.to_owned()))?;
         let der = pkcs8::encrypt_with(key, self.passphrase, self.iterations)?;
         let text = pem::encode(pkcs8::ENCRYPTED_LABEL, &der);
         let path = path(self.folder, &id, KEY);
@@ -179,14 +184,20 @@ impl CertificateFolder<'_> {
     }
 }
 
-enum Existing {
+/// What becomes of a file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and nothing is written: [`io::ErrorKind::AlreadyExists`].
     Keep,
+    /// The new one takes its place.
     Replace,
 }
 
-/// Writes a file (0600) under a temporary name, makes it durable, then gives it its name.
-fn publish(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+/// Writes a file (0600) under a temporary name, makes it durable, then gives it its name: it
+/// appears whole or not at all.
+pub fn publish(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     let suffix = random::<8>().map_err(io::Error::other)?;
     let temporary = folder.join(format!(".{}.tmp", hex(suffix.as_slice())));
     let write = || {
@@ -214,7 +225,11 @@ fn publish(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
 fn key_ids(folder: &Path) -> Result<Vec<KeyId>, KeyStoreError> {
     let mut ids = Vec::new();
     let mut certificates = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| failed(folder, error))? {
+    let entries = fs::read_dir(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => KeyStoreError::NoFolder(folder.display().to_string()),
+        _ => failed(folder, error),
+    })?;
+    for entry in entries {
         let entry = entry.map_err(|error| failed(folder, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {

@@ -5,9 +5,8 @@
 //! refused, because nobody can tell whether it is revoked.
 
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use der::Decode as _;
 use rustls::client::WebPkiServerVerifier;
@@ -24,58 +23,8 @@ use rustls::{
 use x509_cert::crl::CertificateList;
 
 use super::{Suite, TlsError};
+use crate::lists::{Build, Lists, Stale, Unusable, Watched};
 use crate::x509::Certificate;
-
-/// What becomes of a connection when a revocation list is past its next update (过期的吊销列表).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stale {
-    /// It goes on by the old list, and the operator is warned every day. The default: a list that
-    /// comes late must not stop reports with a legal deadline, and what it does list stays refused.
-    #[default]
-    Accept,
-    /// It is refused until a new list is there.
-    Refuse,
-}
-
-/// Something about revocation lists that an operator should know. Connections go on by the lists
-/// read before.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Notice {
-    /// Past its next update.
-    #[error("吊销列表 {0} 已过下次更新时间,请更新")]
-    Stale(String),
-    /// Changed, and now it cannot be used.
-    #[error("吊销列表 {0} 已改动但无法使用({1}),仍按先前读入的列表执行")]
-    Unusable(String, String),
-    /// Changed, and read.
-    #[error("吊销列表已重新读入")]
-    Renewed,
-}
-
-impl Notice {
-    /// Stable code.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Stale(_) => "tls.crl-stale",
-            Self::Unusable(..) => "tls.crl-unusable",
-            Self::Renewed => "tls.crl-renewed",
-        }
-    }
-}
-
-/// Who is told of a [`Notice`]: the log.
-pub type Notify = Arc<dyn Fn(&Notice) + Send + Sync>;
-
-/// Revocation lists (吊销列表), or none: then nothing is looked up.
-#[derive(Clone)]
-pub struct Lists {
-    /// Files, each with one list in DER or any number in PEM.
-    pub files: Vec<PathBuf>,
-    /// What an outdated one means.
-    pub stale: Stale,
-    /// Who is told.
-    pub notify: Notify,
-}
 
 /// Whom a side believes.
 #[derive(Clone)]
@@ -126,8 +75,8 @@ impl Trust {
             }
             builder.build().map_err(|error| error.to_string())
         };
-        let current = Current::new(self.lists.clone(), Box::new(build))?;
-        Ok(ClientVerifier { suite, first: current.now(None), current })
+        let current = watched(&self.lists, build)?;
+        Ok(ClientVerifier { suite, first: current.last(), current })
     }
 
     /// For a client: verifies the server.
@@ -148,8 +97,8 @@ impl Trust {
             let built = builder.build().map_err(|error| error.to_string())?;
             Ok(built as Arc<dyn ServerCertVerifier>)
         };
-        let current = Current::new(self.lists.clone(), Box::new(build))?;
-        Ok(ServerVerifier { suite, first: current.now(None), current })
+        let current = watched(&self.lists, build)?;
+        Ok(ServerVerifier { suite, first: current.last(), current })
     }
 }
 
@@ -165,7 +114,7 @@ pub(super) struct ClientVerifier {
     suite: Suite,
     /// For all that lists do not matter to.
     first: Arc<dyn ClientCertVerifier>,
-    current: Current<dyn ClientCertVerifier>,
+    current: Watched<dyn ClientCertVerifier>,
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -188,7 +137,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         signs(self.suite, end_entity)?;
-        self.current.now(Some(now)).verify_client_cert(end_entity, intermediates, now)
+        self.current.now(now.as_secs()).verify_client_cert(end_entity, intermediates, now)
     }
 
     fn verify_tls12_signature(
@@ -219,7 +168,7 @@ impl ClientCertVerifier for ClientVerifier {
 pub(super) struct ServerVerifier {
     suite: Suite,
     first: Arc<dyn ServerCertVerifier>,
-    current: Current<dyn ServerCertVerifier>,
+    current: Watched<dyn ServerCertVerifier>,
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -232,7 +181,7 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         signs(self.suite, end_entity)?;
-        let verifier = self.current.now(Some(now));
+        let verifier = self.current.now(now.as_secs());
         verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -269,93 +218,28 @@ fn signs(suite: Suite, certificate: &CertificateDer<'_>) -> Result<(), Error> {
     read.may_sign().then_some(()).ok_or(Error::from(CertificateError::InvalidPurpose))
 }
 
-type Build<V> =
-    dyn Fn(Vec<CertificateRevocationListDer<'static>>) -> Result<Arc<V>, String> + Send + Sync;
-
-/// A verifier that is built anew when a list's file changes. Files are looked at (not read) before
-/// every verification: a few microseconds beside a handshake.
-struct Current<V: ?Sized> {
-    lists: Lists,
-    build: Box<Build<V>>,
-    state: Mutex<State<V>>,
-}
-
-struct State<V: ?Sized> {
-    verifier: Arc<V>,
-    seen: Vec<Option<Stamp>>,
-    /// When each file's earliest next update is.
-    due: Vec<u64>,
-    /// The last day (since 1970) that an outdated list was told of.
-    told: Option<u64>,
-}
-
-/// What shows that a file has changed: also a change of its content within one tick of the clock
-/// moves its inode or size, as lists are put in place by renaming.
-#[derive(PartialEq, Eq)]
-struct Stamp([i64; 4], u64, u64);
-
-impl<V: ?Sized> Current<V> {
-    fn new(lists: Lists, build: Box<Build<V>>) -> Result<Self, TlsError> {
-        let seen = lists.files.iter().map(|path| stamp(path)).collect();
-        let (ders, due) = read_lists(&lists.files)?;
-        let verifier = build(ders).map_err(TlsError::Rustls)?;
-        let state = Mutex::new(State { verifier, seen, due, told: None });
-        Ok(Self { lists, build, state })
-    }
-
-    /// The verifier by the files as they are; `at` is the time that lists are measured by.
-    fn now(&self, at: Option<UnixTime>) -> Arc<V> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = at {
-            let seen: Vec<_> = self.lists.files.iter().map(|path| stamp(path)).collect();
-            if seen != state.seen {
-                // Even if it fails: tried again when the files change again.
-                state.seen = seen;
-                self.renew(&mut state);
-            }
-            self.tell_stale(&mut state, at.as_secs());
-        }
-        Arc::clone(&state.verifier)
-    }
-
-    fn renew(&self, state: &mut State<V>) {
-        let unusable = |error: TlsError| match error {
-            TlsError::File(path, why) => Notice::Unusable(path, why),
-            other => Notice::Unusable(String::new(), other.to_string()),
-        };
-        let renewed = read_lists(&self.lists.files)
-            .and_then(|(ders, due)| Ok(((self.build)(ders).map_err(TlsError::Rustls)?, due)));
-        match renewed {
-            Ok((verifier, due)) => {
-                (state.verifier, state.due, state.told) = (verifier, due, None);
-                (self.lists.notify)(&Notice::Renewed);
-            }
-            Err(error) => (self.lists.notify)(&unusable(error)),
-        }
-    }
-
-    fn tell_stale(&self, state: &mut State<V>, at: u64) {
-        let today = Some(at / 86_400);
-        if state.told == today {
-            return;
-        }
-        for (path, _) in self.lists.files.iter().zip(&state.due).filter(|(_, due)| **due < at) {
-            state.told = today;
-            (self.lists.notify)(&Notice::Stale(path.display().to_string()));
-        }
-    }
-}
-
-impl<V: ?Sized> fmt::Debug for Current<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Current").field(&self.lists.files).finish_non_exhaustive()
-    }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let about = std::fs::metadata(path).ok()?;
-    let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
-    Some(Stamp(times, about.size(), about.ino()))
+/// A verifier that is built anew when a list's file changes.
+fn watched<V: ?Sized + 'static>(
+    lists: &Lists,
+    build: impl Fn(Vec<CertificateRevocationListDer<'static>>) -> Result<Arc<V>, String>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Watched<V>, TlsError> {
+    let unusable = |error| match error {
+        TlsError::File(path, why) => Unusable(path, why),
+        TlsError::Rustls(why) => Unusable(String::new(), why),
+        other => Unusable(String::new(), other.to_string()),
+    };
+    let read: Box<Build<V>> = Box::new(move |files| {
+        let built = read_lists(files)
+            .and_then(|(ders, due)| Ok((build(ders).map_err(TlsError::Rustls)?, due)));
+        built.map_err(unusable)
+    });
+    Watched::new(lists.clone(), read).map_err(|Unusable(path, why)| match path.is_empty() {
+        true => TlsError::Rustls(why),
+        false => TlsError::File(path, why),
+    })
 }
 
 /// All lists, and each file's earliest next update.

@@ -4,6 +4,10 @@
 //! usage, revocation, and that no critical extension is unknown. Name constraints and policies are
 //! not understood, so a certificate that makes them critical is refused. A holder's certificate
 //! must name its key usage: in a double certificate it is what tells the two apart.
+//!
+//! A holder's certificate that is itself an anchor (pinned) needs no path, but is looked up in its
+//! issuer's lists like any other. The lists' signatures are then verified by any certificate at
+//! hand that is the issuer's. A self-signed one has no issuer that could revoke it.
 
 use std::cell::Cell;
 
@@ -33,6 +37,8 @@ pub enum Revocation<'a> {
     WhereKnown(&'a [Crl]),
     /// Every issuer on the path must have a current list among these.
     Required(&'a [Crl]),
+    /// Every issuer on the path must have a list among these; one past its next update counts.
+    RequiredEvenStale(&'a [Crl]),
 }
 
 /// What a verification rests on.
@@ -111,8 +117,10 @@ pub fn verify<'a>(
         return blame(certificate, ChainReason::KeyUsage);
     }
     let mut path = vec![certificate];
-    if !trust.anchors.contains(certificate) {
-        let search = Search { intermediates, trust, signatures: Cell::new(0) };
+    let search = Search { intermediates, trust, signatures: Cell::new(0) };
+    if trust.anchors.contains(certificate) {
+        search.check_pinned(certificate)?;
+    } else {
         search.extend(&mut path)?;
     }
     Ok(path)
@@ -125,6 +133,40 @@ struct Search<'a, 's> {
 }
 
 impl<'a> Search<'a, '_> {
+    /// Is a certificate that is trusted as it is revoked by its issuer?
+    fn check_pinned(&self, pinned: &'a Certificate) -> Result<(), ChainError> {
+        let (lists, required) = match self.trust.revocation {
+            Revocation::Unchecked => return Ok(()),
+            Revocation::WhereKnown(lists) => (lists, false),
+            Revocation::Required(lists) | Revocation::RequiredEvenStale(lists) => (lists, true),
+        };
+        self.count_signature(pinned)?;
+        if pinned.issuer() == pinned.subject() && pinned.signed_by(pinned.public_key()).is_ok() {
+            return Ok(());
+        }
+        let mut outcome = None;
+        for issuer in self.trust.anchors.iter().chain(self.intermediates) {
+            if !may_be_issuer(issuer, pinned) {
+                continue;
+            }
+            self.count_signature(pinned)?;
+            if pinned.signed_by(issuer.public_key()).is_err() {
+                continue;
+            }
+            match self.check_revocation(issuer, pinned) {
+                // The issuer may have a newer certificate that may sign lists.
+                Err(ChainError { reason: ChainReason::NoRevocationList, .. }) => {}
+                decided => outcome = outcome.or(Some(decided)),
+            }
+        }
+        let unknown = required || lists.iter().any(|crl| crl.issuer() == pinned.issuer());
+        match outcome {
+            Some(decided) => decided,
+            None if unknown => blame(pinned, ChainReason::NoRevocationList),
+            None => Ok(()),
+        }
+    }
+
     /// Adds issuers until an anchor is reached.
     fn extend(&self, path: &mut Vec<&'a Certificate>) -> Result<(), ChainError> {
         let Some(&child) = path.last() else {
@@ -193,16 +235,19 @@ impl<'a> Search<'a, '_> {
         issuer: &Certificate,
         child: &Certificate,
     ) -> Result<(), ChainError> {
-        let (lists, required) = match self.trust.revocation {
+        let (lists, required, stale) = match self.trust.revocation {
             Revocation::Unchecked => return Ok(()),
-            Revocation::WhereKnown(lists) => (lists, false),
-            Revocation::Required(lists) => (lists, true),
+            Revocation::WhereKnown(lists) => (lists, false, false),
+            Revocation::Required(lists) => (lists, true, false),
+            Revocation::RequiredEvenStale(lists) => (lists, true, true),
         };
+        let at = self.trust.at;
+        let counts = |crl: &Crl| crl.current(at) || (stale && crl.this_update() <= at);
         let usage = issuer.extensions.usage;
         let may_list = usage.is_none_or(|usage| usage.crl_sign());
         let of_issuer = || lists.iter().filter(|crl| crl.issuer() == issuer.subject());
         let mut newest: Option<&Crl> = None;
-        for crl in of_issuer().filter(|crl| may_list && crl.current(self.trust.at)) {
+        for crl in of_issuer().filter(|crl| may_list && counts(crl)) {
             self.count_signature(child)?;
             let newer = newest.is_none_or(|other| other.this_update() < crl.this_update());
             if newer && crl.signed_by(issuer.public_key()).is_ok() {

@@ -21,7 +21,8 @@ use crate::keystore::Signer;
 use crate::pem;
 use crate::sm2::{InvalidSignature, PublicKey, Signature, SignerId};
 
-const LABEL: &str = "X509 CRL";
+/// PEM label.
+pub const LABEL: &str = "X509 CRL";
 
 /// A full list of one issuer. Its signature is *not* verified by reading: that is
 /// [`chain`](super::chain)'s work.

@@ -9,7 +9,8 @@ use crate::keystore::Signer;
 use crate::pem;
 use crate::sm2::{PublicKey, SignerId};
 
-const LABEL: &str = "CERTIFICATE REQUEST";
+/// PEM label.
+pub const LABEL: &str = "CERTIFICATE REQUEST";
 
 /// A request whose signature has been verified: whoever sent it holds the key. Who that is, the
 /// CA must find out otherwise.

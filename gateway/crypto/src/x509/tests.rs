@@ -245,6 +245,58 @@ fn pinned_certificates_are_their_own_anchor() {
 }
 
 #[test]
+fn pinned_certificates_are_looked_up_in_their_issuers_lists() {
+    let pki = Pki::new();
+    let revoked = [list(&pki.ca, &pki.ca_key, &[&pki.signing])];
+    let forged = Pki::new();
+    let foreign = [list(&forged.ca, &forged.ca_key, &[])];
+    let cas = std::slice::from_ref(&pki.ca);
+    let pinned = |others: &[Certificate], revocation| {
+        let trust = Trust { anchors: std::slice::from_ref(&pki.signing), revocation, at: NOW };
+        reason(&pki.signing, others, &trust)
+    };
+    assert_eq!(pinned(cas, Revocation::Required(&revoked)), Some(ChainReason::Revoked));
+    assert_eq!(pinned(cas, Revocation::WhereKnown(&revoked)), Some(ChainReason::Revoked));
+    assert_eq!(pinned(cas, Revocation::Required(&pki.crls)), None);
+    // Whose key signed the list is not known, or it is another's: nobody can tell.
+    let untold = Some(ChainReason::NoRevocationList);
+    assert_eq!(pinned(&[], Revocation::Required(&pki.crls)), untold);
+    assert_eq!(pinned(&[], Revocation::WhereKnown(&pki.crls)), untold);
+    assert_eq!(pinned(cas, Revocation::Required(&foreign)), untold);
+    assert_eq!(pinned(cas, Revocation::Required(&[])), untold);
+    assert_eq!(pinned(&[], Revocation::WhereKnown(&[])), None);
+    let lookalike = [forged.ca.clone(), pki.ca.clone()];
+    assert_eq!(pinned(&lookalike, Revocation::Required(&revoked)), Some(ChainReason::Revoked));
+    // Nobody but its holder could revoke it.
+    let own = issue_self_signed(&template("self", Role::Signing), &key()).unwrap();
+    let trust = Trust {
+        anchors: std::slice::from_ref(&own),
+        revocation: Revocation::Required(&pki.crls),
+        at: NOW,
+    };
+    assert_eq!(reason(&own, &[], &trust), None);
+}
+
+#[test]
+fn a_list_past_its_next_update_counts_where_that_is_allowed() {
+    let mut pki = Pki::new();
+    let later = NOW.plus_days(31);
+    let at = |pki: &Pki, at, revocation: for<'a> fn(&'a [Crl]) -> Revocation<'a>| {
+        let revocation = revocation(&pki.crls);
+        let trust = Trust { anchors: std::slice::from_ref(&pki.root), revocation, at };
+        reason(&pki.signing, std::slice::from_ref(&pki.ca), &trust)
+    };
+    let none = Some(ChainReason::NoRevocationList);
+    assert_eq!(at(&pki, later, |crls| Revocation::Required(crls)), none);
+    assert_eq!(at(&pki, later, |crls| Revocation::RequiredEvenStale(crls)), None);
+    pki.crls[1] = list(&pki.ca, &pki.ca_key, &[&pki.signing]);
+    let stale = at(&pki, later, |crls| Revocation::RequiredEvenStale(crls));
+    assert_eq!(stale, Some(ChainReason::Revoked));
+    pki.crls.remove(1);
+    assert_eq!(at(&pki, later, |crls| Revocation::RequiredEvenStale(crls)), none);
+}
+
+#[test]
 fn unknown_critical_extensions_are_refused() {
     let pki = Pki::new();
     // Subject key id (not critical) under an unknown number: fine. Key usage (critical) gone: not.

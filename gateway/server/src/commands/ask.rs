@@ -52,6 +52,7 @@ pub(super) fn open_store(global: &Global) -> Result<Store, CommandError> {
     let folder = data_folder(global)?;
     let keys = config::keys(&global.config)
         .map_err(|error| CommandError::invalid("config.invalid", error.to_string()))?;
+    keys.storage_not_lost(&folder)?;
     let key = storage_key(&keys)?;
     Store::open(&folder, StoreOptions::default(), Arc::new(SystemClock), key).map_err(|error| {
         let message = match error {

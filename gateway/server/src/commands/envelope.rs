@@ -15,15 +15,16 @@ use xinqiao_core::fault::io_words;
 use xinqiao_core::spi::Clock as _;
 use xinqiao_crypto::envelope::{EnvelopeError, unwrap_pem};
 use xinqiao_crypto::keystore::{FileKeyStore, KeyEntry, KeyStore, KeyUse};
+use xinqiao_crypto::lists::Stale;
 use xinqiao_crypto::x509::Certificate;
-use xinqiao_crypto::x509::chain::{Revocation, Trust};
+use xinqiao_crypto::x509::chain::Trust;
 use xinqiao_crypto::x509::crl::Crl;
 use zeroize::Zeroizing;
 
 use super::{CommandError, Global};
 use crate::clock::SystemClock;
 use crate::config;
-use crate::keys::{read_certificates, read_revocations, seconds};
+use crate::keys::{read_certificates, read_revocations, revocation, seconds};
 
 pub(super) use read::{Open, Verify};
 pub(super) use write::{Seal, Sign};
@@ -127,6 +128,7 @@ impl Holder {
 struct Trusted {
     anchors: Vec<Certificate>,
     lists: Vec<Crl>,
+    stale: Stale,
 }
 
 impl Trusted {
@@ -134,17 +136,17 @@ impl Trusted {
         let files = |name: &str| -> Vec<PathBuf> {
             matches.get_many(name).into_iter().flatten().cloned().collect()
         };
-        let (mut trust, mut crls) = (files("trust"), files("crl"));
+        let (mut trust, mut crls, mut stale) = (files("trust"), files("crl"), Stale::Refuse);
         if trust.is_empty() {
             let config = config::keys(&global.config).map_err(|_| {
                 CommandError::Broken(
                     "请用 --trust 指明信任的签发机构证书,或写在 gateway.yaml 的 keys.trust".into(),
                 )
             })?;
-            trust = config.trust;
+            (trust, stale) = (config.trust, config.stale);
             crls.extend(config.revocations);
         }
-        let mut trusted = Self { anchors: Vec::new(), lists: Vec::new() };
+        let mut trusted = Self { anchors: Vec::new(), lists: Vec::new(), stale };
         for file in &trust {
             trusted.anchors.extend(read_certificates(file)?);
         }
@@ -163,10 +165,7 @@ impl Trusted {
     }
 
     fn now(&self) -> Trust<'_> {
-        let revocation = match self.lists.as_slice() {
-            [] => Revocation::Unchecked,
-            lists => Revocation::Required(lists),
-        };
+        let revocation = revocation(&self.lists, self.stale);
         Trust { anchors: &self.anchors, revocation, at: seconds(SystemClock.now()) }
     }
 }

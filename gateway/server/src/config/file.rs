@@ -41,8 +41,10 @@ file_struct! {
         storage: Option<At<String>>,
         /// 信任的签发者(CA)证书文件;不写则只信任直接写明的证书
         trust: Option<Several<At<String>>>,
-        /// 吊销列表文件;写了就要求每个签发者都有有效的吊销列表
+        /// 吊销列表文件(PEM 或 DER),改动后自动重读;写了就要求每个签发者都有,且须写 trust
         revocations: Option<Several<At<String>>>,
+        /// 吊销列表过期时:accept 告警并照旧使用,refuse 拒绝须查该列表的信封;缺省 accept
+        stale_revocations: Option<At<String>>,
     }
 }
 

@@ -1,9 +1,13 @@
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use xinqiao_core::diagnostic::{Diagnostics, Level};
 use xinqiao_core::model::TargetId;
 use xinqiao_core::spi::{ParamProblem, SecretRef, Secrets};
+use xinqiao_crypto::sm2::PrivateKey;
+use xinqiao_crypto::x509::issue::{Role, Template, issue, issue_self_signed};
+use xinqiao_crypto::x509::{UnixSeconds, parse_name};
 
 use super::{load, secrets};
 use crate::domain::{Domain, bundle};
@@ -34,8 +38,13 @@ fn told(gateway: &str, feeds: &str) -> Vec<String> {
     write("gateway.yaml", gateway);
     write("feeds.yaml", feeds);
     write("token", "an invented token of a test\n");
+    private(&folder.path().join("token"));
     std::fs::create_dir(folder.path().join("in")).unwrap();
     errors(folder.path())
+}
+
+fn private(file: &Path) {
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn errors(folder: &Path) -> Vec<String> {
@@ -131,6 +140,74 @@ fn what_could_never_deliver_is_refused_at_its_own_key() {
 }
 
 #[test]
+fn revocation_lists_rest_on_issuers_that_are_trusted() {
+    let keys = |more: &str| GATEWAY.replace("folder: keys,", &format!("folder: keys, {more}"));
+    assert_eq!(told(&keys("revocations: a.crl,"), FEEDS), ["gateway.yaml:6:36 config.revocations"]);
+    assert_eq!(told(&keys("trust: a.crt, revocations: a.crl,"), FEEDS), [""; 0]);
+    let stale = |word| keys(&format!("trust: a, revocations: b, stale-revocations: {word},"));
+    assert_eq!(told(&stale("accept"), FEEDS), [""; 0]);
+    assert_eq!(told(&stale("refuse"), FEEDS), [""; 0]);
+    assert_eq!(told(&stale("maybe"), FEEDS), ["gateway.yaml:6:68 config.revocations"]);
+}
+
+#[test]
+fn a_passphrase_that_others_may_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("gateway.yaml", GATEWAY);
+    write("feeds.yaml", &FEEDS.replace("file: token", "file: other"));
+    write("other", "an invented token of a test\n");
+    let message = || super::keys(folder.path()).err().map(|error| error.to_string());
+    assert!(message().unwrap().contains("没有口令文件 token。首次安装请执行 xinqiao keys init"));
+    write("token", "a passphrase");
+    let mode = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(folder.path().join("token"), mode).unwrap();
+    };
+    for others in [0o640, 0o604, 0o620] {
+        mode(others);
+        assert!(message().unwrap().contains("chmod 600 token"), "{others:o}");
+    }
+    mode(0o400);
+    assert_eq!(message(), None);
+    assert_eq!(errors(folder.path()), [""; 0]);
+}
+
+/// As `keys dev-ca` makes them: the party's own certificate, then the root.
+#[test]
+fn of_a_chain_the_first_certificate_is_taken() {
+    let key = PrivateKey::generate().unwrap();
+    let from = UnixSeconds(1_800_000_000);
+    let of = |name, role| Template::new(parse_name(name).unwrap(), role, from, 30);
+    let root = issue_self_signed(&of("CN=root", Role::Ca { path_length: None }), &key).unwrap();
+    let leaf = |role| {
+        let own = PrivateKey::generate().unwrap();
+        issue(&of("CN=one", role), own.public_key(), &root, &key).unwrap()
+    };
+    let (signing, encryption) = (leaf(Role::Signing), leaf(Role::Encryption));
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("sign.crt", &(signing.to_pem() + &root.to_pem()));
+    write("encrypt.crt", &(encryption.to_pem() + &root.to_pem()));
+    write("wrong.crt", &(root.to_pem() + &signing.to_pem()));
+    write("token", "an invented token of a test\n");
+    private(&folder.path().join("token"));
+    let gateway = GATEWAY.replace("rows' } }", "rows' }, seal: { to: encrypt.crt } }");
+    write("gateway.yaml", &gateway);
+    let feeds = |file: &str| {
+        let agency = format!("name: 市应急管理局, certificates: {file}");
+        FEEDS.replace("name: 市应急管理局", &agency) + "    envelope: required\n"
+    };
+    write("feeds.yaml", &feeds("sign.crt"));
+    let domain = Domain::load(bundle(None).unwrap()).unwrap();
+    let config = load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.feeds[0].envelope.as_ref().unwrap().signers, [signing]);
+    assert_eq!(config.targets[0].seal.as_ref().unwrap().to, [encryption]);
+    write("feeds.yaml", &feeds("wrong.crt"));
+    assert_eq!(errors(folder.path())[0], "feeds.yaml:3:38 config.certificate");
+}
+
+#[test]
 fn a_push_feed_nobody_can_reach_is_a_warning() {
     let gateway = GATEWAY.replace("listen: { address: 127.0.0.1:0 }\n", "");
     assert_eq!(told(&gateway, FEEDS), ["feeds.yaml:9:21 config.no-listen"]);
@@ -164,6 +241,7 @@ fn a_watched_folder_is_there_or_warned_of_and_its_files_have_one_feed() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("gateway.yaml"), GATEWAY).unwrap();
     std::fs::write(folder.path().join("token"), "a passphrase").unwrap();
+    private(&folder.path().join("token"));
     std::fs::write(folder.path().join("feeds.yaml"), watching(&[("none", "*")])).unwrap();
     let domain = Domain::load(bundle(None).unwrap()).unwrap();
     let config = load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));
@@ -310,7 +388,8 @@ fn the_documented_examples_load() {
     }
     for name in ["jtj-password", "jtj-token", "push-token", "platform-token"] {
         let path = folder.path().join("secrets").join(name);
-        std::fs::write(path, "an invented token of a test").unwrap();
+        std::fs::write(&path, "an invented token of a test").unwrap();
+        private(&path);
     }
     std::fs::write(folder.path().join("gateway.yaml"), gateway).unwrap();
     std::fs::write(folder.path().join("feeds.yaml"), feeds).unwrap();

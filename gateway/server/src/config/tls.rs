@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,6 +49,21 @@ impl ListenTls {
         self.clients.is_some()
     }
 
+    /// The classical chain's file.
+    pub fn cert(&self) -> Option<&Path> {
+        self.material.classical.as_ref().map(|(cert, _)| cert.as_path())
+    }
+
+    /// Name of the national signing key.
+    pub fn gm_key(&self) -> Option<&str> {
+        self.material.gm.as_deref()
+    }
+
+    /// Files of the anchors that clients are verified by.
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.material.roots
+    }
+
     /// Reads certificates and lists, and finds the key.
     pub fn open(&self, store: &Arc<dyn KeyStore>) -> Result<Server, TlsError> {
         let trust = || self.material.trust("listen");
@@ -79,7 +94,7 @@ impl Material {
     fn trust(&self, link: &str) -> Result<Trust, TlsError> {
         let link = link.to_owned();
         let notify = Arc::new(move |notice: &Notice| {
-            let code = notice.code();
+            let code = notice.code("tls");
             match notice {
                 Notice::Renewed => tracing::info!(link, code, "{notice}"),
                 _ => tracing::warn!(link, code, "{notice}"),

@@ -1,7 +1,9 @@
 //! The keys, certificates and envelopes of both files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::Deserialize as _;
@@ -10,6 +12,7 @@ use xinqiao_core::spi::{SecretRef, Secrets};
 use xinqiao_core::yaml::{At, Several};
 use xinqiao_crypto::envelope::Cipher;
 use xinqiao_crypto::keystore::{KeyId, KeyUse};
+use xinqiao_crypto::lists::Stale;
 use xinqiao_crypto::x509::Certificate;
 use xinqiao_sdf::{DecryptForm, DeviceConfig, SESSIONS};
 use zeroize::Zeroizing;
@@ -20,7 +23,10 @@ use crate::keys::{KeyPlace, KeysConfig, read_certificates};
 
 /// Names that are not written.
 const IDENTITY: &str = "gateway";
-const STORAGE: &str = "storage";
+pub(super) const STORAGE: &str = "storage";
+
+/// After whatever is wrong with the passphrase.
+const FIRST: &str = "。首次安装请执行 xinqiao keys init";
 
 impl Check<'_> {
     pub(super) fn keys(
@@ -34,8 +40,7 @@ impl Check<'_> {
         let folder = self.path(keys.folder);
         let place = match (keys.passphrase, keys.device) {
             (Some(passphrase), None) => {
-                let what = "口令(首次安装请执行 xinqiao keys init)";
-                self.passphrase(&passphrase, what, secrets).map(KeyPlace::Folder)
+                self.passphrase(&passphrase, FIRST, secrets).map(KeyPlace::Folder)
             }
             (None, Some(device)) => {
                 let wanted = [identity.as_deref(), storage.as_deref()];
@@ -53,6 +58,24 @@ impl Check<'_> {
                 None
             }
         };
+        let untrusted = keys.trust.as_ref().is_none_or(|files| files.0.is_empty());
+        let lists = keys.revocations.as_ref().and_then(|files| files.0.first());
+        if let Some(first) = lists.filter(|_| untrusted) {
+            let message = "写了 revocations,就须用 trust 给出签发机构的证书:吊销列表由它们签名,没有就无从核对";
+            self.error(GATEWAY, first.span.clone(), "config.revocations", message.to_owned());
+        }
+        let stale = match keys.stale_revocations {
+            None => Some(Stale::default()),
+            Some(given) => match given.value.as_str() {
+                "accept" => Some(Stale::Accept),
+                "refuse" => Some(Stale::Refuse),
+                _ => {
+                    let message = "应为 accept 或 refuse".to_owned();
+                    self.error(GATEWAY, given.span, "config.revocations", message);
+                    None
+                }
+            },
+        };
         let several = |check: &mut Self, files: Option<Several<At<String>>>| {
             let files = files.map(|files| files.0).unwrap_or_default();
             files.into_iter().map(|file| check.path(file)).collect()
@@ -61,6 +84,7 @@ impl Check<'_> {
             folder,
             trust: several(self, keys.trust),
             revocations: several(self, keys.revocations),
+            stale: stale?,
             place: place?,
             identity: identity?,
             storage: storage?,
@@ -70,7 +94,7 @@ impl Check<'_> {
     fn passphrase(
         &mut self,
         given: &At<file::Params>,
-        what: &str,
+        hint: &str,
         secrets: &dyn Secrets,
     ) -> Option<Zeroizing<String>> {
         let reference = SecretRef::deserialize(Value::Object(given.value.map.clone()));
@@ -78,12 +102,15 @@ impl Check<'_> {
             .map_err(|_| {
                 "应写成 { file: 文件路径 } 或 { env: 环境变量名 },口令不能写在配置里".into()
             })
-            .and_then(|reference| secrets.resolve(&reference));
+            .and_then(|reference| {
+                private(self.folder, &reference)?;
+                secrets.resolve(&reference)
+            });
         match resolved {
             Ok(passphrase) => Some(Zeroizing::new(passphrase)),
             Err(why) => {
                 let span = given.span.clone();
-                self.error(GATEWAY, span, "config.passphrase", format!("{what}:{why}"));
+                self.error(GATEWAY, span, "config.passphrase", format!("口令:{why}{hint}"));
                 None
             }
         }
@@ -99,7 +126,7 @@ impl Check<'_> {
     ) -> Option<DeviceConfig> {
         let file::DeviceFile { library, pin, keys, decrypt, sessions } = device.value;
         let library = self.path(library);
-        let pin = self.passphrase(&pin, "设备口令", secrets);
+        let pin = self.passphrase(&pin, "(设备的 PIN)", secrets);
         let mut wrong = false;
         let mut tell = |span: Range<usize>, message: String| {
             self.error(GATEWAY, span, "config.device", message);
@@ -159,7 +186,8 @@ impl Check<'_> {
         Some(given.value)
     }
 
-    /// Certificates of files; `fits` says what each must be, `wanted` what that is called.
+    /// The first certificate of each file: after it may stand its issuers'. `fits` says what it must
+    /// be, `wanted` what that is called.
     pub(super) fn certificates(
         &mut self,
         file: &str,
@@ -170,11 +198,13 @@ impl Check<'_> {
         let mut all = Vec::new();
         for name in given {
             match read_certificates(&self.folder.join(&name.value)) {
-                Ok(certificates) if certificates.iter().all(fits) => all.extend(certificates),
-                Ok(_) => {
-                    let message = format!("不是{wanted}(看证书的密钥用途)");
-                    self.error(file, name.span, "config.certificate", message);
-                }
+                Ok(certificates) => match certificates.into_iter().next().filter(fits) {
+                    Some(first) => all.push(first),
+                    None => {
+                        let message = format!("文件中的第一份证书不是{wanted}(看证书的密钥用途)");
+                        self.error(file, name.span, "config.certificate", message);
+                    }
+                },
                 Err(why) => self.error(file, name.span, "config.certificate", why.to_string()),
             }
         }
@@ -226,4 +256,21 @@ impl Check<'_> {
         }
         Some(EnvelopePolicy { required, signers: signers.to_vec() })
     }
+}
+
+/// A passphrase lies in a file that nobody else may read.
+fn private(folder: &Path, reference: &SecretRef) -> Result<(), String> {
+    let SecretRef::File(path) = reference else { return Ok(()) };
+    let about = match std::fs::metadata(folder.join(path)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(format!("没有口令文件 {path}"));
+        }
+        // What else is wrong shows when it is read.
+        Err(_) => return Ok(()),
+        Ok(about) => about,
+    };
+    if about.permissions().mode() & 0o077 != 0 {
+        return Err(format!("口令文件 {path} 可被其他用户读取,请执行 chmod 600 {path}"));
+    }
+    Ok(())
 }

@@ -114,7 +114,8 @@ impl Unsealing<'_> {
         input: &mut dyn ReadSeek,
         opened: Option<&Opened>,
     ) -> Result<Box<dyn ReadSeek>, UnsealError> {
-        let mut trust = self.keys.trust(self.at);
+        let lists = self.keys.revocations(self.at);
+        let mut trust = self.keys.trust(&lists, self.at);
         if trust.anchors.is_empty() {
             // Without an authority to trust, the certificates that the operator named are trusted.
             trust.anchors = &policy.signers;

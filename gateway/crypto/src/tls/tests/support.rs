@@ -151,8 +151,8 @@ impl Pki {
         Trust::read(&[self.path("root.pem")], lists).unwrap()
     }
 
-    pub(super) fn codes(&self) -> Vec<&'static str> {
-        self.notices.lock().unwrap().iter().map(Notice::code).collect()
+    pub(super) fn codes(&self) -> Vec<String> {
+        self.notices.lock().unwrap().iter().map(|notice| notice.code("tls")).collect()
     }
 
     pub(super) fn server(&self, clients: Clients) -> Server {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use xinqiao_core::model::Timestamp;
 use xinqiao_crypto::envelope::{Envelope, EnvelopeError, Kind, Opened, Verified};
 use xinqiao_crypto::keystore::KeyUse;
+use xinqiao_crypto::lists::Stale;
 use xinqiao_crypto::receipt::{self, ReceiptError, SignedReceipt};
 use xinqiao_crypto::x509::Certificate;
 use xinqiao_crypto::x509::chain::{ChainReason, Trust};
@@ -204,7 +205,7 @@ fn verify_receipts(matches: &ArgMatches, global: &Global) -> Result<ExitCode, Co
     let mut trusted = match matches.contains_id("trust") {
         true => Trusted::of(matches, global)?,
         // The certificate that is named is trusted for itself.
-        false => Trusted { anchors: gateway.clone(), lists: Vec::new() },
+        false => Trusted { anchors: gateway.clone(), lists: Vec::new(), stale: Stale::Refuse },
     };
     if !matches.contains_id("trust") {
         trusted.read_lists(matches)?;

@@ -132,6 +132,12 @@ fn write(
         discard(&to);
     }
     result?;
+    let written = to.display().to_string();
+    if matches.get_flag("json") {
+        out::json(&serde_json::json!({ "written": written }))?;
+    } else {
+        out::text(format!("已写到 {written}"))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,8 +7,9 @@ use clap::ArgMatches;
 use serde_json::json;
 use xinqiao_core::fault::io_words;
 use xinqiao_core::spi::Clock as _;
-use xinqiao_crypto::keystore::{CertificateFolder, KeyId, KeyUse, StoredKey};
-use xinqiao_crypto::x509::request::Request;
+use xinqiao_crypto::keystore::{CertificateFolder, FileKeyStore, KeyId, KeyUse, StoredKey};
+use xinqiao_crypto::x509::crl::{self, Crl};
+use xinqiao_crypto::x509::request::{self, Request};
 use xinqiao_crypto::x509::{CERTIFICATE_LABEL, Certificate, Name, parse_name};
 use xinqiao_crypto::{pem, pkcs8};
 use zeroize::Zeroizing;
@@ -21,8 +22,18 @@ use crate::keys::{self, KeyPlace};
 
 /// `keys init`. Makes what is missing and leaves what is there.
 pub(super) fn init(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError> {
-    if let Some(file) = config::passphrase_file(&global.config) {
-        keys::make_passphrase(&file).map_err(|error| out::unwritten(&file, &error))?;
+    if let Some(first) = config::first_keys(&global.config) {
+        keys::storage_not_lost(&first.folder, &first.storage, &first.data)?;
+        if let Some(file) = first.passphrase {
+            let have = FileKeyStore::ids(&first.folder).is_ok_and(|have| !have.is_empty());
+            if have && matches!(file.try_exists(), Ok(false)) {
+                return Err(failed(format!(
+                    "密钥目录中已有密钥,打开它们的口令文件 {} 却不在:请从备份恢复,新生成的口令打不开它们",
+                    file.display()
+                )));
+            }
+            keys::make_passphrase(&file).map_err(|error| out::unwritten(&file, &error))?;
+        }
     }
     let config = configured(global)?;
     let subject = subject(matches)?;
@@ -71,16 +82,25 @@ pub(super) fn rotate(matches: &ArgMatches, global: &Global) -> Result<ExitCode, 
     }
     let made = uses.iter().map(|usage| folder.generate(name, *usage));
     let made = made.collect::<Result<Vec<_>, _>>()?;
-    told(global, &made)?;
     if name == config.storage {
+        if !global.json {
+            // Also if the rest fails, what was made is known.
+            told(global, &made)?;
+        }
         let rewrapped = ask::rewrap(global)?;
-        if let (Some(now), false) = (rewrapped, global.json) {
+        if global.json {
+            let ids: Vec<String> = made.iter().map(ToString::to_string).collect();
+            out::json(&json!({ "made": ids, "rewrapped": rewrapped }))?;
+        } else if let Some(now) = rewrapped {
             out::text(format!(
                 "{} 个数据密钥已改由 {} 保护;确认密钥目录已重新备份后,旧一代可以移走",
                 now.segments, now.key
             ))?;
         }
-    } else if !global.json {
+        return Ok(ExitCode::SUCCESS);
+    }
+    told(global, &made)?;
+    if !global.json {
         out::text("新一代密钥要等证书导入后才启用:请用 keys request 申请,再用 keys import 导入")?;
     }
     Ok(ExitCode::SUCCESS)
@@ -104,7 +124,16 @@ pub(super) fn request(matches: &ArgMatches, global: &Global) -> Result<ExitCode,
             Request::new(&subject(matches)?, &StoredKey::new(&*store, id)?)?
         }
     };
-    out::to(path(matches, "out").as_deref(), request.to_pem().as_bytes())?;
+    let to = path(matches, "out");
+    out::to(to.as_deref(), request.to_pem().as_bytes())?;
+    if let Some(to) = to {
+        let (key, file) = (id.to_string(), to.display().to_string());
+        if global.json {
+            out::json(&json!({ "key": key, "written": file }))?;
+        } else {
+            out::text(format!("{key} 的证书申请已写到 {file},请交给签发机构"))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,11 +144,15 @@ pub(super) fn import(matches: &ArgMatches, global: &Global) -> Result<ExitCode, 
     let bytes = Zeroizing::new(read(&file)?);
     let key = text(matches, "key");
     let blocks = pem::blocks(&bytes).map_err(failed)?;
-    let certificate = blocks.first().map_or_else(
-        || Certificate::from_der(&bytes).is_ok(),
-        |block| block.label == CERTIFICATE_LABEL,
-    );
-    if certificate {
+    let label = blocks.first().map(|block| block.label.as_str());
+    let is = |wanted: &str, read: bool| label.map_or(read, |label| label == wanted);
+    if is(request::LABEL, Request::from_file(&bytes).is_ok()) {
+        return Err(failed("这是证书申请(CSR),不是证书:请先交给签发机构,再导入签发下来的证书"));
+    }
+    if is(crl::LABEL, Crl::from_file(&bytes).is_ok()) {
+        return Err(failed("这是吊销列表,不是证书:请写在 gateway.yaml 的 keys.revocations"));
+    }
+    if is(CERTIFICATE_LABEL, Certificate::from_der(&bytes).is_ok()) {
         let id: KeyId = key.parse().map_err(failed)?;
         let chain = Certificate::from_file(&bytes)?;
         match &config.place {
@@ -129,8 +162,22 @@ pub(super) fn import(matches: &ArgMatches, global: &Global) -> Result<ExitCode, 
                 CertificateFolder(&config.folder).put_chain(&id, &key, &chain)?;
             }
         }
-        out::text(format!("{id} 的证书已导入,到期日见 keys list;运行中的网关重启后启用"))?;
+        if global.json {
+            out::json(&json!({ "certified": id.to_string() }))?;
+        } else {
+            out::text(format!("{id} 的证书已导入,到期日见 keys list;运行中的网关重启后启用"))?;
+        }
         return Ok(ExitCode::SUCCESS);
+    }
+    match label {
+        Some(label) if !blocks.iter().any(|block| block.label.ends_with("PRIVATE KEY")) => {
+            return Err(failed(format!("文件中是 {label},既不是证书,也不是私钥")));
+        }
+        // No DER begins otherwise.
+        None if bytes.first() != Some(&0x30) => {
+            return Err(failed("文件既不是证书,也不是私钥(PEM 或 DER)"));
+        }
+        _ => {}
     }
     let wrong = || failed("导入私钥时,密钥应写成 名称.用途,如 gateway.sign、gateway.encrypt");
     let (name, usage) = key.rsplit_once('.').ok_or_else(wrong)?;

@@ -142,7 +142,7 @@ fn a_lost_storage_key_is_not_made_anew() {
     std::fs::remove_dir_all(folder.path().join("keys")).unwrap();
     let told = folder.told("keys init --subject CN=gateway");
     assert!(told.contains("从备份恢复密钥目录"), "{told}");
-    assert!(!folder.path().join("keys").is_file() && !passphrase.is_file());
+    assert!(!folder.path().join("keys").is_dir() && !passphrase.is_file());
     std::fs::rename(folder.path().join("aside"), &passphrase).unwrap();
     folder.write("feeds.yaml", "config: 1\nagencies: {}\nfeeds: {}\n");
     let told = folder.told("serve");

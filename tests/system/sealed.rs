@@ -157,6 +157,17 @@ async fn what_does_not_hold_is_refused_with_its_reason() {
     scene.end().await;
 }
 
+/// A disk that fails is no fault of the message: it is looked at again, and nobody is told a thing.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_fault_is_no_verdict() {
+    let scene = Scene::new("required").await;
+    // The first file of the spool is the message; where its content would go something is in the way.
+    std::fs::write(scene.world.data().join("spool/1"), "").unwrap();
+    assert_eq!(scene.ended(&scene.seal(&rows(0..2_500))).await, None);
+    assert_eq!(scene.platform.ledger().len(), 2_500);
+    scene.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn allowed_takes_both_and_off_takes_none() {
     let scene = Scene::new("allowed").await;

@@ -27,7 +27,7 @@ const SMALL_BYTES: u64 = 64 << 10;
 /// Small messages taken together, at most.
 const TOGETHER: usize = 256;
 /// How long a message rests that could not be looked at.
-const PAUSE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(10);
 /// Attempts after which a message is set aside.
 const MAX_ATTEMPTS: u32 = 5;
 

@@ -1,13 +1,20 @@
 //! What every source and every target must do, run over the registries: a new kind without a
-//! fixture here fails the build's tests.
+//! fixture fails the tests. Only for tests.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
 
 use xinqiao_core::spi::{SecretRef, Secrets};
 
+mod harness;
+#[cfg(test)]
 mod sources;
+#[cfg(test)]
 mod targets;
 
+pub use harness::{Fixture, Released, TestInbox, nothing_is_lost_let_go_early_or_sent_again, run};
+
 /// Every secret is `s3cret`.
-struct TestSecrets;
+#[derive(Debug)]
+pub struct TestSecrets;
 
 impl Secrets for TestSecrets {
     fn resolve(&self, _: &SecretRef) -> Result<String, String> {
@@ -15,6 +22,7 @@ impl Secrets for TestSecrets {
     }
 }
 
+#[cfg(test)]
 /// Serves on a port of the system's choosing until the test ends; gives the base address.
 async fn serve(router: axum::Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -16,8 +16,8 @@ mod workbook;
 mod workbook_tests;
 mod xml;
 
-use xinqiao_core::model::FormatKind;
-use xinqiao_core::spi::Format;
+use xinqiao_core::model::{FormatKind, FormatSpec};
+use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink, ScratchSpace};
 
 pub use sniff::{Sniffed, sniff};
 
@@ -28,6 +28,22 @@ pub const FORMATS: &[&dyn Format] =
 /// The decoder of a kind.
 pub fn find(kind: FormatKind) -> Option<&'static dyn Format> {
     FORMATS.iter().copied().find(|format| format.kinds().contains(&kind))
+}
+
+/// Decodes a message as `spec` says: every row into `sink`. Blocking. What has to be held meanwhile
+/// is held in `scratch`.
+pub fn decode(
+    spec: &FormatSpec,
+    input: &mut dyn ReadSeek,
+    limits: &Limits,
+    _scratch: ScratchSpace<'_>,
+    sink: &mut dyn RowSink,
+) -> Result<(), DecodeError> {
+    let Some(format) = find(spec.kind) else {
+        let detail = "没有对应的解码器".to_owned();
+        return Err(DecodeError::WrongFormat { expected: "可识别的格式", detail });
+    };
+    format.decode(spec, input, limits, sink)
 }
 
 #[cfg(test)]

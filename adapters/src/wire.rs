@@ -1,6 +1,7 @@
 //! Protocol parts that sources and targets share.
 
+pub(crate) mod dial;
 pub(crate) mod digest;
 pub(crate) mod http;
 pub(crate) mod params;
-mod tls;
+pub(crate) mod tls;

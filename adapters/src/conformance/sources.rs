@@ -2,158 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
-use futures_util::TryStreamExt;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use xinqiao_core::fault::{Blame, Classify, Retry};
-use xinqiao_core::model::{FeedId, Timestamp};
-use xinqiao_core::spi::{
-    Arrival, BoxFuture, Clock, Fault, Inbox, Receipt, ShutdownSignal, SourceContext,
-};
 
+use super::harness::{self, Fixture, TestInbox, run};
 use super::{TestSecrets, serve};
-use crate::sources::{SOURCES, find};
-
-/// 2026-11-23; every question moves it on by a second, so nothing has to be waited for.
-struct TestClock(AtomicU64);
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.fetch_add(1000, Ordering::Relaxed))
-    }
-}
-
-struct TestShutdown(watch::Sender<bool>);
-impl ShutdownSignal for TestShutdown {
-    fn begun(&self) -> BoxFuture<'static, ()> {
-        let mut signal = self.0.subscribe();
-        Box::pin(async move {
-            let _ = signal.wait_for(|begun| *begun).await;
-        })
-    }
-    fn has_begun(&self) -> bool {
-        *self.0.borrow()
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("测试故障")]
-struct TestFault;
-impl Classify for TestFault {
-    fn code(&self) -> &'static str {
-        "test.fault"
-    }
-    fn blame(&self) -> Blame {
-        Blame::Operator
-    }
-    fn retry(&self) -> Retry {
-        Retry::Backoff
-    }
-}
-
-type Released = Arc<dyn Fn(&str) -> bool + Send + Sync>;
-
-/// Keeps what it takes. The first `failing` calls read the message and then fail.
-#[derive(Default)]
-struct TestInbox {
-    failing: AtomicUsize,
-    cursor: Mutex<Option<Vec<u8>>>,
-    held: Mutex<Vec<String>>,
-    faults: Mutex<Vec<String>>,
-    violations: Mutex<Vec<String>>,
-    released: Mutex<Option<Released>>,
-    changed: watch::Sender<usize>,
-}
-
-impl Inbox for TestInbox {
-    fn receive(&self, arrival: Arrival) -> BoxFuture<'_, Result<Receipt, Fault>> {
-        Box::pin(async move {
-            let chunks: Result<Vec<_>, _> = arrival.body.try_collect().await;
-            let Ok(chunks) = chunks else { return Err(Box::new(TestFault) as Fault) };
-            let text = String::from_utf8(chunks.concat()).unwrap();
-            if let Some(released) = self.released.lock().unwrap().as_ref()
-                && released(&text)
-            {
-                self.violations.lock().unwrap().push(text.clone());
-            }
-            let failing = self.failing.load(Ordering::Relaxed);
-            if failing > 0 {
-                self.failing.store(failing - 1, Ordering::Relaxed);
-                return Err(Box::new(TestFault) as Fault);
-            }
-            *self.cursor.lock().unwrap() = arrival.cursor;
-            self.held.lock().unwrap().push(text);
-            self.changed.send_modify(|count| *count += 1);
-            Ok(Receipt {
-                message: 1,
-                feed: FeedId::new("f").unwrap(),
-                received: Timestamp(0),
-                digest: String::new(),
-                bytes: 0,
-                duplicate: false,
-            })
-        })
-    }
-    fn cursor(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>, Fault>> {
-        Box::pin(async { Ok(self.cursor.lock().unwrap().clone()) })
-    }
-    fn progress(&self, outcome: Result<&str, &dyn Classify>) {
-        if let Err(fault) = outcome {
-            self.faults.lock().unwrap().push(format!("{}: {fault}", fault.code()));
-        }
-        self.changed.send_modify(|count| *count += 1);
-    }
-}
-
-impl TestInbox {
-    fn held(&self) -> Vec<String> {
-        let mut held = self.held.lock().unwrap().clone();
-        held.sort();
-        held
-    }
-    async fn until(&self, what: impl Fn(&Self) -> bool) {
-        let mut changed = self.changed.subscribe();
-        let wait = changed.wait_for(|_| what(self));
-        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok();
-        assert!(waited, "held {:?}, faults {:?}", self.held(), self.faults.lock().unwrap());
-    }
-}
-
-/// Runs a source until `what` holds, stops it, and asserts that it ends promptly.
-async fn run(
-    kind: &str,
-    params: &Value,
-    inbox: &Arc<TestInbox>,
-    what: impl Fn(&TestInbox) -> bool,
-) {
-    let source =
-        find(kind).unwrap().build(params, &TestSecrets).unwrap_or_else(|p| panic!("{p:?}"));
-    let shutdown = Arc::new(TestShutdown(watch::Sender::new(false)));
-    let running = tokio::spawn(source.run(SourceContext {
-        inbox: Arc::clone(inbox) as Arc<dyn Inbox>,
-        clock: Arc::new(TestClock(AtomicU64::new(1_795_392_000_000))),
-        shutdown: Arc::clone(&shutdown) as _,
-    }));
-    inbox.until(what).await;
-    shutdown.0.send_replace(true);
-    tokio::time::timeout(Duration::from_secs(5), running).await.expect("ends promptly").unwrap();
-}
-
-/// One place to fetch from. `offer` makes a message available.
-struct Fixture {
-    kind: &'static str,
-    params: Value,
-    offer: Box<dyn Fn(&str) + Send + Sync>,
-    /// Whether the source has let go of the original.
-    released: Released,
-    _keep: Option<tempfile::TempDir>,
-}
+use crate::sources::SOURCES;
 
 fn put(folder: &std::path::Path, name: &str, text: &str) {
     let path: PathBuf = folder.join(name);
@@ -179,7 +39,8 @@ fn folder(after: &str) -> Fixture {
         params,
         offer: Box::new(move |text| put(&path, &format!("{text}.csv"), text)),
         released: Arc::new(move |text| !watched.join(format!("{text}.csv")).try_exists().unwrap()),
-        _keep: Some(dir),
+        lets_go: after != "leave",
+        keep: Some(Box::new(dir)),
     }
 }
 
@@ -220,17 +81,22 @@ async fn rest(paging: &str) -> Fixture {
             let body: Value = serde_json::from_str(text).unwrap();
             *asked.asked.lock().unwrap() >= usize::try_from(body["next"].as_u64().unwrap()).unwrap()
         }),
-        _keep: None,
+        lets_go: true,
+        keep: None,
     }
 }
 
-/// At least one fixture for every kind in the registry.
+/// Kinds whose other side is a server that tests/peers brings.
+const IN_PEERS: &[&str] = &[];
+
+/// At least one fixture for every kind in the registry, but those that tests/peers has.
 async fn fixtures() -> Vec<Fixture> {
     let mut all = Vec::new();
     for source in SOURCES {
         match source.kind() {
             "folder" => all.extend([folder("move"), folder("delete"), folder("leave")]),
             "rest" => all.extend([rest("cursor").await, rest("page").await]),
+            kind if IN_PEERS.contains(&kind) => {}
             other => panic!("no fixture for the source {other}"),
         }
     }
@@ -239,25 +105,7 @@ async fn fixtures() -> Vec<Fixture> {
 
 #[tokio::test]
 async fn nothing_is_lost_let_go_early_or_sent_again() {
-    for fixture in fixtures().await {
-        let inbox = Arc::new(TestInbox { failing: AtomicUsize::new(3), ..TestInbox::default() });
-        if fixture.params["after"] != "leave" {
-            *inbox.released.lock().unwrap() = Some(Arc::clone(&fixture.released));
-        }
-        (fixture.offer)("a");
-        (fixture.offer)("b");
-        run(fixture.kind, &fixture.params, &inbox, |inbox| inbox.held().len() == 2).await;
-        (fixture.offer)("c");
-        run(fixture.kind, &fixture.params, &inbox, |inbox| inbox.held().len() >= 3).await;
-        let held = inbox.held();
-        let what = &fixture.params;
-        assert_eq!(held.len(), 3, "{what} {held:?}");
-        for (text, held) in ["a", "b", "c"].iter().zip(&held) {
-            assert!(held.contains(text), "{what} {held:?}");
-        }
-        assert_eq!(inbox.violations.lock().unwrap().len(), 0, "{what}");
-        assert!(inbox.faults.lock().unwrap().iter().any(|f| f.starts_with("test.fault")), "{what}");
-    }
+    harness::nothing_is_lost_let_go_early_or_sent_again(fixtures().await).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::ClientConfig;
@@ -22,6 +24,7 @@ use tower_service::Service;
 use xinqiao_core::fault::io_words;
 use xinqiao_core::spi::Secrets;
 
+use super::dial::{DialError, Outbound};
 use super::params::Params;
 use super::tls::{tls, tls_words};
 
@@ -71,8 +74,8 @@ pub(crate) enum HttpError {
 }
 
 impl Client {
-    /// Reads `ca`, `client-cert`, `client-key`, `connect-seconds` (10), `read-seconds` (30) and
-    /// `timeout-seconds` (60). `uris` are the addresses it is for: `https` needs `ca`, or
+    /// Reads `allow`, `ca`, `client-cert`, `client-key`, `connect-seconds` (10), `read-seconds` (30)
+    /// and `timeout-seconds` (60). `uris` are the addresses it is for: `https` needs `ca`, or
     /// what the link's `tls` section made.
     pub(crate) fn from_params(
         params: &mut Params<'_>,
@@ -84,6 +87,10 @@ impl Client {
         let connect = params.seconds("connect-seconds", Duration::from_secs(10), moment);
         let read = params.seconds("read-seconds", Duration::from_secs(30), moment);
         let total = params.seconds("timeout-seconds", Duration::from_secs(60), moment);
+        let outbound = Outbound::from_params(params);
+        for uri in uris {
+            outbound.check_host(params, "url", uri.host().unwrap_or_default());
+        }
         let ca = params.text("ca");
         let cert = params.text("client-cert");
         let key = params.text("client-key");
@@ -112,7 +119,7 @@ impl Client {
                 return None;
             }
         };
-        let mut http = HttpConnector::new();
+        let mut http = HttpConnector::new_with_resolver(Resolver(outbound.clone()));
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(60)));
@@ -124,7 +131,7 @@ impl Client {
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(15))
-            .build(Connector { https, within: connect });
+            .build(Connector { https, outbound, within: connect });
         Some(Self { pool, read, total, max_body })
     }
 
@@ -271,14 +278,34 @@ fn root(error: &(dyn Error + 'static)) -> String {
 /// error must say so.
 #[derive(Clone)]
 struct Connector {
-    https: HttpsConnector<HttpConnector>,
+    https: HttpsConnector<HttpConnector<Resolver>>,
+    outbound: Outbound,
     within: Duration,
+}
+
+/// Looks names up, and gives the addresses that may be connected to.
+#[derive(Clone)]
+struct Resolver(Outbound);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let outbound = self.0.clone();
+        Box::pin(async move { Ok(outbound.resolve(name.as_str(), 0).await?.into_iter()) })
+    }
 }
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, Box<dyn Error + Send + Sync>>> + Send>>;
 
 impl Service<Uri> for Connector {
-    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Response = <HttpsConnector<HttpConnector<Resolver>> as Service<Uri>>::Response;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Connecting<Self::Response>;
 
@@ -287,8 +314,13 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connecting, within) = (self.https.call(uri), self.within);
+        let within = self.within;
+        // An address in the place of a name is not looked up.
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let permitted = host.parse().map_or(Ok(()), |address| self.outbound.permits(address));
+        let connecting = self.https.call(uri);
         Box::pin(async move {
+            permitted?;
             let late = |_| format!("{}毫秒内未连通", within.as_millis());
             timeout(within, connecting).await.map_err(late)?
         })

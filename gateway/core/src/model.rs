@@ -15,7 +15,9 @@ mod row;
 mod timestamp;
 
 pub use finding::{Dimension, Finding, Severity, Verdict};
-pub use format::{Encoding, FormatKind, FormatSpec, HeaderSpec, UnknownColumn};
+pub use format::{
+    Encoding, FixedColumn, FormatKind, FormatSpec, HeaderSpec, UnknownColumn, Unwrap, UnwrapStep,
+};
 pub use id::{AgencyId, DatasetId, FeedId, InvalidId, MappingId, TargetId};
 pub use record::{Draft, Operation, RecordKey, Slot, Subject, Value};
 pub use row::{Cell, CellKind, Columns, Place, Row, Shape};

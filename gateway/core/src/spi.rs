@@ -136,6 +136,68 @@ pub trait Source: Send + Sync {
     /// Runs until shut down. Must not return on a passing fault: report it by
     /// [`Inbox::progress`], wait, go on.
     fn run(self: Arc<Self>, context: SourceContext) -> BoxFuture<'static, ()>;
+
+    /// The road by which verdicts go back to the agency (反馈), if the parameters ask for one.
+    fn feedback(&self) -> Option<FeedbackRoad> {
+        None
+    }
+}
+
+/// How verdicts go back by the agency's own road.
+#[derive(Clone)]
+pub enum FeedbackRoad {
+    /// As files beside the source: an annotated copy and a list.
+    Files(Arc<dyn FileSink>),
+    /// As rows of a table.
+    Rows(Arc<dyn VerdictSink>),
+}
+
+/// A place that takes files.
+pub trait FileSink: Send + Sync {
+    /// Puts a file there, whole or not at all (temporary name, then renamed); one of the same name
+    /// is replaced. `name` holds no folders and no personal number.
+    fn put(&self, name: String, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// A place that takes verdicts row by row.
+pub trait VerdictSink: Send + Sync {
+    /// Source columns whose cells it wants with every row: what the agency knows the row by.
+    fn columns(&self) -> &[String];
+    /// Writes rows, all or none; the same rows may come again and must not double.
+    fn give<'a>(&'a self, rows: &'a [FeedbackRow]) -> BoxFuture<'a, Result<(), Fault>>;
+}
+
+/// The standing of one row, as its agency is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedbackRow {
+    /// Number of the message (see its receipt).
+    pub message: u64,
+    /// 0-based count of rows in the message.
+    pub index: u64,
+    /// Row, line or record number for people.
+    pub row: u64,
+    /// Cells of [`VerdictSink::columns`], in order; `None` where the row has no such column.
+    pub cells: Vec<Option<String>>,
+    /// How it stands.
+    pub standing: Standing,
+    /// Why (Chinese), for rows that are refused or warned of; no personal number.
+    pub reason: String,
+    /// When it came to stand so.
+    pub at: Timestamp,
+}
+
+/// How a row stands, as its agency is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Taken, on its way to the platform.
+    Taken,
+    /// Accepted by the platform.
+    Accepted,
+    /// Refused, here or by the platform: to be corrected and sent again.
+    Refused,
+    /// Waiting for something other than the row itself, such as a credit code for a legacy code.
+    Held,
 }
 
 /// One kind of source, found by name in the registry.
@@ -163,6 +225,21 @@ pub trait RowSink {
 /// Something that can be read and sought: a file or bytes in memory.
 pub trait ReadSeek: std::io::Read + std::io::Seek + Send {}
 impl<T: std::io::Read + std::io::Seek + Send> ReadSeek for T {}
+
+/// Room for content on its way. Nothing of it is left readable on a disk.
+pub trait Scratch: std::io::Write {
+    /// What was written, from its beginning.
+    fn into_reader(self: Box<Self>) -> std::io::Result<Box<dyn ReadSeek>>;
+}
+
+impl Scratch for Vec<u8> {
+    fn into_reader(self: Box<Self>) -> std::io::Result<Box<dyn ReadSeek>> {
+        Ok(Box::new(std::io::Cursor::new(*self)))
+    }
+}
+
+/// Makes room.
+pub type ScratchSpace<'a> = &'a (dyn Fn() -> Box<dyn Scratch> + Sync);
 
 /// Bounds that no message may exceed.
 #[derive(Debug, Clone, Copy)]

@@ -27,7 +27,7 @@ use std::ops::ControlFlow;
 
 use time::Date;
 use xinqiao_core::mapping::Mapping;
-use xinqiao_core::spi::{DecodeError, ReadSeek};
+use xinqiao_core::spi::{DecodeError, ReadSeek, Scratch, ScratchSpace};
 
 use crate::domain::Domain;
 
@@ -38,7 +38,7 @@ pub use unseal::{UnsealError, Unsealing, unseal};
 pub use validate::{CheckedRecord, CheckedRow};
 
 /// What a message is processed by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// The feed's mapping.
     pub mapping: &'a Mapping,
@@ -48,6 +48,13 @@ pub struct Job<'a> {
     pub today: Date,
     /// Rows already committed: decoded again, but not mapped.
     pub skip: u64,
+    /// Room for what decoding has to hold.
+    pub scratch: ScratchSpace<'a>,
+}
+
+/// Room in memory, for those without a store.
+pub fn in_memory() -> Box<dyn Scratch> {
+    Box::new(Vec::new())
 }
 
 /// What is to be said about the message as a whole.

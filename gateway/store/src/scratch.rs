@@ -44,6 +44,12 @@ impl Scratch {
     }
 }
 
+impl xinqiao_core::spi::Scratch for Scratch {
+    fn into_reader(self: Box<Self>) -> IoResult<Box<dyn ReadSeek>> {
+        Self::into_reader(*self)
+    }
+}
+
 impl Write for Scratch {
     fn write(&mut self, bytes: &[u8]) -> IoResult<usize> {
         if self.file.is_none() && self.held.len() + bytes.len() > MEMORY {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::Mapping;
 use super::codes::{self, Table};
-use super::file::{CheckFile, MappingFile, TestFile};
+use super::file::{CheckFile, MappingFile, TestFile, Widths};
 use super::program::{Exclude, Keep, Name, NameIx, Program, RecordCheck, When, Withdraw, compared};
 use crate::catalogue::rules::{self, Rule};
 use crate::catalogue::{Catalogue, Dataset, FieldIx, FieldKind, Requirement};
 use crate::diagnostic::Bundle;
 use crate::model::{
-    Encoding, FormatKind, FormatSpec, HeaderSpec, MappingId, Severity, UnknownColumn,
+    Encoding, FixedColumn, FormatKind, FormatSpec, HeaderSpec, MappingId, Severity, UnknownColumn,
+    Unwrap,
 };
 use crate::value::heading;
 use crate::yaml::{At, Entries, Reader, Several, nearest};
@@ -92,7 +93,38 @@ fn format(file: &MappingFile, reader: &mut Reader<'_>) -> FormatSpec {
             ),
         }
     }
+    spec.in_characters = source.widths.is_some_and(|w| w.0 == Widths::Characters);
+    spec.unwrap = source.unwrap.as_ref().map(|unwrap| Unwrap {
+        at: unwrap.value.at.as_ref().map(|at| at.value.clone()),
+        steps: unwrap.value.r#do.iter().map(|step| step.0).collect(),
+    });
+    fixed_columns(file, &mut spec, reader);
     spec
+}
+
+/// Columns stand with `fixed` and nowhere else.
+fn fixed_columns(file: &MappingFile, spec: &mut FormatSpec, reader: &mut Reader<'_>) {
+    let is_fixed = spec.kind == FormatKind::Fixed;
+    let Some(columns) = &file.source.columns else {
+        if is_fixed {
+            let (span, message) =
+                (file.target.span.clone(), "定长文本须在 source.columns 写明各列");
+            let help = "columns: { 列名: 宽度, … }".to_owned();
+            reader.error("mapping.fixed-columns", span, message.into(), Some(help));
+        }
+        return;
+    };
+    if !is_fixed {
+        let message = "columns 只用于 format: fixed".into();
+        reader.error("mapping.misplaced", columns.span.clone(), message, None);
+    }
+    for (name, width) in &columns.value.0 {
+        if !(1..=1 << 20).contains(&width.value) {
+            let message = "宽度应为 1 到 1048576 的整数".into();
+            reader.error("yaml.value", width.span.clone(), message, None);
+        }
+        spec.columns.push(FixedColumn { name: name.value.clone(), width: width.value });
+    }
 }
 
 struct Compiler<'c, 'r> {

@@ -5,7 +5,7 @@ mod ops;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::model::{Encoding, FormatKind, HeaderSpec, Severity, UnknownColumn};
+use crate::model::{Encoding, FormatKind, HeaderSpec, Severity, UnknownColumn, UnwrapStep};
 use crate::yaml::{At, Entries, FromNode, Reader, Several, unknown_key, word};
 use crate::yaml::{Node, Tree};
 use ops::single;
@@ -44,7 +44,7 @@ crate::file_struct! {
 crate::file_struct! {
     /// 来源格式
     pub(in crate::mapping) struct SourceFile {
-        /// 格式:csv、tsv、workbook(XLSX/XLS)、xml、json、ndjson
+        /// 格式:csv、tsv、fixed(定长文本)、workbook(XLSX/XLS/XLSB/ODS)、dbf、xml、json、ndjson;都可以装在 ZIP 里
         format: Word<FormatKind>,
         /// 文本编码,缺省 auto(自动识别)
         encoding: Option<Word<Encoding>>,
@@ -58,8 +58,24 @@ crate::file_struct! {
         record: Option<At<String>>,
         /// XML 命名空间前缀
         namespaces: Entries<String>,
+        /// fixed 的各列,按次序:列名 → 所占宽度
+        columns: Option<At<Entries<At<u32>>>>,
+        /// fixed 的宽度按 bytes 字节(缺省,指原编码的字节)还是 characters 字符
+        widths: Option<Word<Widths>>,
+        /// 报文是 SOAP 信封,或记录的文档作为文本装在另一份文档里:先怎样取出来
+        unwrap: Option<At<UnwrapFile>>,
         /// 规则没有提到的列:ignore 忽略、warn 警告(缺省)、reject 退回整个报文
         on_unknown_column: Option<Word<UnknownColumn>>,
+    }
+}
+
+crate::file_struct! {
+    /// 怎样从 SOAP 信封或外层文档里取出记录的文档
+    pub(in crate::mapping) struct UnwrapFile {
+        /// 所在元素的路径,如 /getListResponse/return;SOAP 信封从 Body 以下算起。不写则取 Body 下的第一个元素
+        at: Option<At<String>>,
+        /// 对取出的文本依次做:unescape、url-decode、url-decode-gb18030、base64。里面那份文档自称的编码不算数
+        r#do: Vec<Word<UnwrapStep>>,
     }
 }
 
@@ -181,6 +197,16 @@ impl<T: JsonSchema> JsonSchema for Word<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         T::json_schema(generator)
     }
+}
+
+/// 宽度的单位
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Widths {
+    /// 原编码的字节
+    Bytes,
+    /// 字符
+    Characters,
 }
 
 /// 查不到代码时怎么办

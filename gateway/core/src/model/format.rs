@@ -13,8 +13,12 @@ pub enum FormatKind {
     Csv,
     /// 制表符分隔文本
     Tsv,
-    /// 工作簿:按内容识别 XLSX 或 XLS,不看扩展名
+    /// 定长文本:每列占固定的位置
+    Fixed,
+    /// 工作簿:按内容识别 XLSX、XLS、XLSB 或 ODS,不看扩展名
     Workbook,
+    /// dBase、FoxPro 的数据表(DBF)
+    Dbf,
     /// XML
     Xml,
     /// JSON:数组、单个对象,或含数组的对象
@@ -66,6 +70,41 @@ pub enum UnknownColumn {
     Reject,
 }
 
+/// One column of fixed-width text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedColumn {
+    /// Its name, which mapping fields use.
+    pub name: String,
+    /// How many bytes (or characters, see [`FormatSpec::in_characters`]) it takes, from 1.
+    pub width: u32,
+}
+
+/// What has to be undone before the records can be read: the message is a SOAP envelope, or a
+/// document with the records' document as a text inside it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unwrap {
+    /// Path of the element that holds the records or the text with them, from the outermost
+    /// element, or below `Body` where the message is a SOAP envelope: `/getListResponse/return`.
+    /// `None` takes the whole of the first element below `Body`, or the only text in it.
+    pub at: Option<String>,
+    /// What is done to the text there, in order.
+    pub steps: Vec<UnwrapStep>,
+}
+
+/// One act on a text that holds a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnwrapStep {
+    /// 再去一层 XML 转义(`&lt;` 变成 `<`)
+    Unescape,
+    /// 网址解码(UTF-8;`+` 是空格)
+    UrlDecode,
+    /// 网址解码(GB18030)
+    UrlDecodeGb18030,
+    /// Base64 解码
+    Base64,
+}
+
 /// Everything a decoder is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormatSpec {
@@ -88,6 +127,12 @@ pub struct FormatSpec {
     /// XML namespace prefixes used in `record` and field paths. Without any, names match without
     /// regard to prefixes.
     pub namespaces: BTreeMap<String, String>,
+    /// Columns of fixed-width text, in order.
+    pub columns: Vec<FixedColumn>,
+    /// Widths of [`Self::columns`] count characters, not bytes of the text's encoding.
+    pub in_characters: bool,
+    /// What is undone before the format's own decoder reads.
+    pub unwrap: Option<Unwrap>,
 }
 
 impl FormatSpec {
@@ -102,6 +147,9 @@ impl FormatSpec {
             sheet: None,
             record: None,
             namespaces: BTreeMap::new(),
+            columns: Vec::new(),
+            in_characters: false,
+            unwrap: None,
         }
     }
 }

@@ -18,7 +18,7 @@ use xinqiao_core::spi::DecodeError;
 
 use super::global::{number, open_file, today, today_arg};
 use super::{Command, CommandError, Global, found, out};
-use crate::pipeline::{CheckedRow, Job, Notes, process};
+use crate::pipeline::{CheckedRow, Job, Notes, in_memory, process};
 
 pub(super) struct Run;
 
@@ -68,7 +68,7 @@ impl Command for Run {
         let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_default();
         let mut file = open_file(&path)?;
         let today = today(matches);
-        let job = Job { mapping: &mapping, domain: &domain, today, skip: 0 };
+        let job = Job { mapping: &mapping, domain: &domain, today, skip: 0, scratch: &in_memory };
         let limit = matches.get_one::<u64>("limit").copied().unwrap_or(u64::MAX);
 
         let mut stdout = out::stdout();

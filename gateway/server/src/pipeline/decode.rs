@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use xinqiao_adapters::formats;
 use xinqiao_core::model::{Columns, Finding, Place, Row, UnknownColumn};
 use xinqiao_core::spi::{DecodeError, Limits, ReadSeek, RowSink};
 
@@ -21,14 +22,9 @@ pub(super) fn decode(
     input: &mut dyn ReadSeek,
     each: &mut dyn FnMut(CheckedRow) -> ControlFlow<()>,
 ) -> Result<Notes, DecodeError> {
-    let kind = job.mapping.format.kind;
-    let format = xinqiao_adapters::formats::find(kind).ok_or_else(|| DecodeError::WrongFormat {
-        expected: "可识别的格式",
-        detail: "没有对应的解码器".to_owned(),
-    })?;
     let mut rows =
         Rows { job, mapper: Mapper::new(job), each, notes: Notes::default(), last: None };
-    format.decode(&job.mapping.format, input, &Limits::default(), &mut rows)?;
+    formats::decode(&job.mapping.format, input, &Limits::default(), job.scratch, &mut rows)?;
     let Rows { mapper, mut notes, last, .. } = rows;
     if let Some(columns) = last {
         notes.warnings.extend(mapper.column_notes(&columns));

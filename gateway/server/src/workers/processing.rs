@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 use xinqiao_core::model::FeedId;
-use xinqiao_core::spi::{Clock, Shutdown};
+use xinqiao_core::spi::{Clock, Scratch, Shutdown};
 use xinqiao_store::{MessageEnd, PendingMessage, RowChunk, Store, StoreError};
 
 use crate::config::FeedConfig;
@@ -227,7 +227,9 @@ impl Processing {
             Ok(input) => input,
             Err(_) => return failed("processing.payload", "原始报文读取失败,请联系平台运维"),
         };
+        let scratch = || Box::new(self.store.scratch()) as Box<dyn Scratch>;
         let job = Job {
+            scratch: &scratch,
             mapping: &feed.mapping,
             domain: &self.domain,
             today: self.clock.now().shanghai_date(),

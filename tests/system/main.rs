@@ -23,4 +23,6 @@ mod sealed;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod walk_through;
+#[cfg(test)]
 mod watch;

@@ -1,6 +1,6 @@
 //! The data the gateway decides by: catalogue, calendar, mappings.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,15 +37,17 @@ pub struct DomainError {
     pub found: Diagnostics,
 }
 
-/// Reads a data folder, or what was built in if none is given.
+/// Reads a data folder. Of the parts `agencies`, `calendar`, `catalogue` … those that the folder has
+/// are the folder's, whole; the others are what was built in, and so is everything without a folder.
 pub fn bundle(folder: Option<&Path>) -> std::io::Result<Bundle> {
-    let Some(folder) = folder else {
-        return Ok(Bundle(
-            BUILT_IN.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect(),
-        ));
-    };
     let mut files = BTreeMap::new();
-    walk(folder, folder, &mut files)?;
+    if let Some(folder) = folder {
+        walk(folder, folder, &mut files)?;
+    }
+    let part = |path: &str| path.split('/').next().map(str::to_owned);
+    let own: BTreeSet<_> = files.keys().filter_map(|path| part(path)).collect();
+    let built_in = BUILT_IN.iter().filter(|(path, _)| part(path).is_none_or(|p| !own.contains(&p)));
+    files.extend(built_in.map(|(path, text)| ((*path).to_owned(), (*text).to_owned())));
     Ok(Bundle(files))
 }
 
@@ -128,6 +130,20 @@ impl std::fmt::Display for DomainError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_brings_parts_and_the_rest_is_built_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let agency = folder.path().join("agencies/new");
+        std::fs::create_dir_all(&agency).unwrap();
+        let built_in = bundle(None).unwrap();
+        let text = built_in.get("agencies/yjj/admin-licence.yaml").unwrap();
+        std::fs::write(agency.join("licence.yaml"), text).unwrap();
+        let domain = Domain::load(bundle(Some(folder.path())).unwrap()).unwrap();
+        let paths: Vec<_> = domain.mappings.values().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["agencies/new/licence.yaml"]);
+        assert_eq!(domain.bundle.under("catalogue/").count(), built_in.under("catalogue/").count());
+    }
 
     #[test]
     fn two_mappings_of_one_id_are_refused() {

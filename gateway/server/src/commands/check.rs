@@ -220,7 +220,10 @@ impl Report {
         let Self { file, mapping, target, tests, failed, fields, branches, uncovered } = self;
         writeln!(out, "{file}:{mapping} → {target}")?;
         match (tests, failed.len()) {
-            (0, _) => writeln!(out, "  没有测试")?,
+            // What nothing covers needs no list.
+            (0, _) => {
+                return writeln!(out, "  没有测试:请在 tests 里写上几行样本和应得的结果");
+            }
             (_, 0) => writeln!(out, "  测试 {tests} 项,全部通过")?,
             (_, bad) => writeln!(out, "  测试 {tests} 项,{bad} 项未通过")?,
         }

@@ -10,7 +10,10 @@ mod sources;
 #[cfg(test)]
 mod targets;
 
-pub use harness::{Fixture, Released, TestInbox, nothing_is_lost_let_go_early_or_sent_again, run};
+pub use harness::{
+    Dying, Fixture, Released, TestInbox, nothing_is_lost_let_go_early_or_sent_again,
+    nothing_is_lost_or_doubled_by_dying, run,
+};
 
 /// Every secret is `s3cret`.
 #[derive(Debug)]

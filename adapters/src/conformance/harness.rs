@@ -71,7 +71,22 @@ pub struct TestInbox {
     pub violations: Mutex<Vec<String>>,
     /// How to tell.
     pub released: Mutex<Option<Released>>,
+    /// The next call never returns: as if the process had died in it.
+    pub dying: Mutex<Option<Dying>>,
+    /// How often it has died.
+    pub died: AtomicUsize,
+    /// Rounds that went well, as reported.
+    pub rounds: AtomicUsize,
     changed: watch::Sender<usize>,
+}
+
+/// When a process dies: the message not yet durable, or durable and nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dying {
+    /// Before the message is durable.
+    Before,
+    /// After it is durable, before the receipt.
+    After,
 }
 
 impl Inbox for TestInbox {
@@ -90,9 +105,16 @@ impl Inbox for TestInbox {
                 self.failing.store(failing - 1, Ordering::Relaxed);
                 return Err(Box::new(TestFault) as Fault);
             }
+            let dying = self.dying.lock().unwrap().take();
+            if dying == Some(Dying::Before) {
+                self.die().await;
+            }
             *self.cursor.lock().unwrap() = arrival.cursor;
             self.held.lock().unwrap().push(text);
             self.changed.send_modify(|count| *count += 1);
+            if dying == Some(Dying::After) {
+                self.die().await;
+            }
             Ok(Receipt {
                 message: 1,
                 feed: FeedId::new("f").unwrap(),
@@ -107,14 +129,21 @@ impl Inbox for TestInbox {
         Box::pin(async { Ok(self.cursor.lock().unwrap().clone()) })
     }
     fn progress(&self, outcome: Result<&str, &dyn Classify>) {
-        if let Err(fault) = outcome {
-            self.faults.lock().unwrap().push(format!("{}: {fault}", fault.code()));
+        match outcome {
+            Ok(_) => drop(self.rounds.fetch_add(1, Ordering::Relaxed)),
+            Err(fault) => self.faults.lock().unwrap().push(format!("{}: {fault}", fault.code())),
         }
         self.changed.send_modify(|count| *count += 1);
     }
 }
 
 impl TestInbox {
+    async fn die(&self) {
+        self.died.fetch_add(1, Ordering::Relaxed);
+        self.changed.send_modify(|count| *count += 1);
+        std::future::pending::<()>().await;
+    }
+
     /// What was taken, sorted.
     pub fn held(&self) -> Vec<String> {
         let mut held = self.held.lock().unwrap().clone();
@@ -133,6 +162,22 @@ impl TestInbox {
     }
 }
 
+fn start(
+    kind: &str,
+    params: &Value,
+    inbox: &Arc<TestInbox>,
+) -> (Arc<TestShutdown>, tokio::task::JoinHandle<()>) {
+    let source =
+        find(kind).unwrap().build(params, &TestSecrets).unwrap_or_else(|p| panic!("{p:?}"));
+    let shutdown = Arc::new(TestShutdown(watch::Sender::new(false)));
+    let running = tokio::spawn(source.run(SourceContext {
+        inbox: Arc::clone(inbox) as Arc<dyn Inbox>,
+        clock: Arc::new(TestClock(AtomicU64::new(1_795_392_000_000))),
+        shutdown: Arc::clone(&shutdown) as _,
+    }));
+    (shutdown, running)
+}
+
 /// Runs a source until `what` holds, stops it, and asserts that it ends promptly.
 ///
 /// # Panics
@@ -143,14 +188,7 @@ pub async fn run(
     inbox: &Arc<TestInbox>,
     what: impl Fn(&TestInbox) -> bool,
 ) {
-    let source =
-        find(kind).unwrap().build(params, &TestSecrets).unwrap_or_else(|p| panic!("{p:?}"));
-    let shutdown = Arc::new(TestShutdown(watch::Sender::new(false)));
-    let running = tokio::spawn(source.run(SourceContext {
-        inbox: Arc::clone(inbox) as Arc<dyn Inbox>,
-        clock: Arc::new(TestClock(AtomicU64::new(1_795_392_000_000))),
-        shutdown: Arc::clone(&shutdown) as _,
-    }));
+    let (shutdown, running) = start(kind, params, inbox);
     inbox.until(what).await;
     shutdown.0.send_replace(true);
     tokio::time::timeout(Duration::from_secs(5), running).await.expect("ends promptly").unwrap();
@@ -195,5 +233,37 @@ pub async fn nothing_is_lost_let_go_early_or_sent_again(fixtures: Vec<Fixture>) 
         }
         assert_eq!(inbox.violations.lock().unwrap().len(), 0, "{what}");
         assert!(inbox.faults.lock().unwrap().iter().any(|f| f.starts_with("test.fault")), "{what}");
+    }
+}
+
+/// Killed in every message, before it is durable and after: each is taken once. A source that has
+/// nothing more to take says so.
+///
+/// # Panics
+/// If it is not so.
+pub async fn nothing_is_lost_or_doubled_by_dying(fixtures: Vec<Fixture>) {
+    const TEXTS: [&str; 4] = ["w1", "x2", "y3", "z4"];
+    for fixture in fixtures {
+        let inbox = Arc::new(TestInbox::default());
+        let what = &fixture.params;
+        for text in TEXTS {
+            (fixture.offer)(text);
+            for dying in [Dying::Before, Dying::After] {
+                *inbox.dying.lock().unwrap() = Some(dying);
+                let died = inbox.died.load(Ordering::Relaxed);
+                let (_shutdown, running) = start(fixture.kind, &fixture.params, &inbox);
+                inbox.until(|inbox| inbox.died.load(Ordering::Relaxed) > died).await;
+                running.abort();
+                assert!(running.await.unwrap_err().is_cancelled(), "{what}");
+            }
+        }
+        let rounds = inbox.rounds.load(Ordering::Relaxed);
+        let done = |inbox: &TestInbox| inbox.rounds.load(Ordering::Relaxed) > rounds + 2;
+        run(fixture.kind, &fixture.params, &inbox, done).await;
+        let held = inbox.held();
+        for text in TEXTS {
+            let times = held.iter().filter(|held| held.contains(text)).count();
+            assert_eq!(times, 1, "{text}: {what} {held:?}");
+        }
     }
 }

@@ -109,6 +109,11 @@ async fn nothing_is_lost_let_go_early_or_sent_again() {
 }
 
 #[tokio::test]
+async fn nothing_is_lost_or_doubled_by_dying() {
+    harness::nothing_is_lost_or_doubled_by_dying(fixtures().await).await;
+}
+
+#[tokio::test]
 async fn every_source_refuses_unknown_and_missing_parameters_at_once() {
     for source in SOURCES {
         let problems =

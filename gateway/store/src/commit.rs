@@ -12,6 +12,7 @@ use crate::committer::Tx;
 use crate::encode::{
     ItemRow, ProgressRow, RecordRow, VerdictRow, VersionMeta, VersionRow, content_digest, encode,
 };
+use crate::feedback;
 use crate::intake::{gone, message};
 use crate::queue::{self, standing_change};
 use crate::tables::{id_number, pair, unless_damaged};
@@ -195,7 +196,7 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
         let mut rows = Vec::with_capacity(chunk.rows.len());
         let mut verdicts = Vec::with_capacity(chunk.rows.len());
         let feed = chunk.feed;
-        for mut entry in chunk.rows {
+        for (mut entry, index) in chunk.rows.into_iter().zip(chunk.first..) {
             let place = Place {
                 feed: &feed,
                 agency: &chunk.agency,
@@ -217,6 +218,9 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
                     }
                 }
             };
+            if let Some(version) = record {
+                feedback::placed(tx, &feed, (chunk.message, index), version)?;
+            }
             let verdict = VerdictRow {
                 row: entry.row,
                 document: entry.document,
@@ -237,6 +241,7 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
             counters.pending_messages = counters.pending_messages.saturating_sub(1);
             counters.failed_messages += failed;
             tx.tables.pending.delete(&id_number(feed.as_str(), chunk.message))?;
+            feedback::finished(tx, &feed, chunk.message)?;
         }
         tx.tables.progress.put(&id_number(feed.as_str(), chunk.message), now)?;
         outcomes.push(ChunkOutcome { rows });

@@ -135,6 +135,19 @@ pub enum RowOutcome {
     Stale,
 }
 
+/// A message whose agency is to be told something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingFeedback {
+    /// The message; finished.
+    pub message: u64,
+    /// Its state as looked at: see [`crate::Store::feedback_given`].
+    pub mark: u64,
+    /// When it was finished, if its agency has not been told since: every row is to be told.
+    pub whole: Option<Timestamp>,
+    /// A refusal of a row no longer stands.
+    pub relieved: bool,
+}
+
 /// Proof that a worker holds an item: fencing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseToken {

@@ -97,6 +97,10 @@ tables! {
     waiting: plain,
     /// message, first row → [VerdictRow]
     verdict: sealed,
+    /// feed, message, index of a row → Change: what its agency has not been told
+    feedback: plain,
+    /// record, version, message, index of a row → feed: the rows a version came in
+    place: plain,
     /// feed → FeedCounters
     feed: plain,
     /// target → counts by state

@@ -238,6 +238,13 @@ impl Check<'_> {
             count_accepted(counters, &record);
             Ok(true)
         })?;
+        let Self { tables, found, .. } = self;
+        tables.sent_back.scan(b"", |key, _| {
+            if tables.record.has(key)? {
+                found.push(format!("记录{}:已经收下,却仍记为退回未改", hex(key)));
+            }
+            Ok(true)
+        })?;
         self.size("记录计数", self.positions.records, records);
         self.size("版本", self.tables.version.len()?, versions);
         self.size("变更序列", self.positions.seq, versions);

@@ -83,6 +83,9 @@ pub struct RowEntry {
     pub findings: Vec<Finding>,
     /// The record, unless the row was rejected.
     pub record: Option<NewVersion>,
+    /// The natural key of a rejected row that has one: when its correction comes, the record's clock
+    /// tells that the agency had sent it before.
+    pub sent_back: Option<RecordKey>,
 }
 
 /// A record version to commit.

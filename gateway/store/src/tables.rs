@@ -85,6 +85,8 @@ tables! {
     content: plain,
     /// feed → the source's cursor, as given
     cursor: sealed,
+    /// record → SentBack: no record yet, but a row of it was sent back
+    sent_back: plain,
     /// record → RecordRow
     record: sealed,
     /// seq → version number and VersionRow: the versions are the change feed

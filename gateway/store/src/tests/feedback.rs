@@ -135,6 +135,23 @@ fn more_than_one_transaction_takes_off_is_taken_off() {
 }
 
 #[test]
+fn a_store_from_before_feedback_opens() {
+    let mut bench = Bench::new();
+    bench.put("a", upsert("1", "甲"));
+    let write = bench.store().shared.db.begin_write().unwrap();
+    for name in ["feedback", "place", "sent_back"] {
+        let table = redb::TableDefinition::<&[u8], &[u8]>::new(name);
+        assert!(write.delete_table(table).unwrap(), "{name}");
+    }
+    write.commit().unwrap();
+    bench.reopen();
+    on(&bench, &["f-1"]);
+    let (message, _) = bench.put("b", upsert("1", "乙"));
+    assert_eq!(pending(&bench, "f-1").into_keys().collect::<Vec<_>>(), [message]);
+    bench.sound();
+}
+
+#[test]
 fn fsck_tells_of_changes_and_places_that_are_nobodys() {
     let bench = Bench::new();
     on(&bench, &["f-1"]);

@@ -16,6 +16,7 @@ fn state(bench: &Bench) -> ControlState {
     ControlState {
         store: bench.store.clone(),
         feeds: Arc::clone(&bench.feeds),
+        feedback: Arc::default(),
         progress: Arc::default(),
         storage_key: Arc::new(|| Err("本测试没有密钥目录".to_owned())),
         clock: Arc::clone(&bench.clock) as _,

@@ -33,9 +33,9 @@ pub(crate) use whole::{WHOLE, verdict as whole_verdict};
 
 /// Rows read, or given, together.
 const PAGE: usize = 500;
-/// Rows told of in a file, and bytes of text in each file: an agency does not read more at a time,
-/// and a file is held in memory.
-const MOST_ROWS: usize = 10_000;
+/// Rows told of in a file that stand badly, as many that are only warned of, and bytes of text in
+/// each file: an agency does not read more at a time, and a file is held in memory.
+const MOST_ROWS: usize = 5_000;
 const MOST_BYTES: usize = 16 << 20;
 
 /// One message, about to be told of.
@@ -289,7 +289,7 @@ impl Joining<'_> {
     }
 
     /// The row decoded, whose cells are had by name, if it is to be told of.
-    fn step(&mut self, cell: &dyn Fn(&str) -> Option<String>) -> ControlFlow<()> {
+    fn step(&mut self, place: &Place, cell: &dyn Fn(&str) -> Option<String>) -> ControlFlow<()> {
         let index = self.index;
         self.index += 1;
         self.fill();
@@ -299,7 +299,10 @@ impl Joining<'_> {
             None => return ControlFlow::Break(()),
         }
         if let Some(wanted) = self.page.pop_front() {
-            let cells = self.columns.iter().map(|column| cell(column)).collect();
+            // Another row than the one that was judged: the mapping has changed since.
+            let same = wanted.1.row == place.row;
+            let cells = self.columns.iter().map(|name| cell(name).filter(|_| same));
+            let cells = cells.collect();
             self.put(wanted, cells);
         }
         if self.broken || (self.telling.stop)() {
@@ -312,7 +315,7 @@ impl Joining<'_> {
 
 impl RowSink for Joining<'_> {
     fn row(&mut self, columns: &Columns, row: &Row) -> ControlFlow<()> {
-        self.step(&|name| {
+        self.step(&row.place, &|name| {
             let exact = columns.find(name);
             let alike = || {
                 let at =
@@ -324,7 +327,7 @@ impl RowSink for Joining<'_> {
         })
     }
 
-    fn bad_row(&mut self, _: &Place, _: Finding) -> ControlFlow<()> {
-        self.step(&|_| None)
+    fn bad_row(&mut self, place: &Place, _: Finding) -> ControlFlow<()> {
+        self.step(place, &|_| None)
     }
 }

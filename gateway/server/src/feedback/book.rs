@@ -21,6 +21,8 @@ const HEADINGS: [&str; 3] = ["位置", "结论", "原因"];
 const SHEET: &str = "反馈";
 /// Characters of a cell: Excel takes 32,767 units of UTF-16.
 const MOST_LETTERS: usize = 16_000;
+/// Bytes that a cell counts for besides its text.
+const CELL: usize = 32;
 
 pub(super) struct Book<'a> {
     told: &'a BTreeMap<u64, ToldRow>,
@@ -63,6 +65,12 @@ impl<'a> Book<'a> {
                 let nothing = "没有需要更正的行";
                 self.sheet()?.write_string(1, 2, nothing).map(drop)
             });
+            told.map_err(|error| self.failed = Some(error)).ok();
+        }
+        if self.written < self.told.len() && self.sheets > 0 && !self.strange {
+            let next = self.next;
+            let rest = "其余的行没有列入,见清单";
+            let told = self.sheet().and_then(|sheet| sheet.write_string(next, 2, rest).map(drop));
             told.map_err(|error| self.failed = Some(error)).ok();
         }
         if let Some(error) = &self.failed {
@@ -171,7 +179,7 @@ impl<'a> Book<'a> {
     /// A text as it may be shown.
     fn shown(&mut self, text: &str) -> String {
         let text: String = clean(&mask(text, self.today)).chars().take(MOST_LETTERS).collect();
-        self.bytes += text.len();
+        self.bytes += text.len() + CELL;
         text
     }
 }

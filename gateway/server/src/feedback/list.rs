@@ -20,7 +20,8 @@ pub(super) struct List<'a> {
     message: &'a MessageView,
     today: Date,
     text: String,
-    told: usize,
+    /// Rows told of that stand badly, and that are only warned of.
+    told: [usize; 2],
     counts: Counts,
 }
 
@@ -39,7 +40,7 @@ struct Counts {
 
 impl<'a> List<'a> {
     pub(super) fn new(message: &'a MessageView, today: Date) -> Self {
-        Self { message, today, text: String::new(), told: 0, counts: Counts::default() }
+        Self { message, today, text: String::new(), told: [0; 2], counts: Counts::default() }
     }
 
     /// Counts a row; whether it is told of: it has findings or stands badly, and there is room.
@@ -49,11 +50,14 @@ impl<'a> List<'a> {
         if row.findings.is_empty() && !bad {
             return false;
         }
-        if self.told >= MOST_ROWS || self.text.len() >= MOST_BYTES {
+        let [badly, warned] = &mut self.told;
+        // Warnings leave room for what has to be corrected.
+        let told = if bad { badly } else { warned };
+        if *told >= MOST_ROWS || self.text.len() >= MOST_BYTES {
             self.counts.left += 1;
             return false;
         }
-        self.told += 1;
+        *told += 1;
         self.lines(row);
         true
     }

@@ -139,10 +139,15 @@ fn a_list_is_bounded_and_says_what_it_leaves_out() {
     row.findings = vec![finding("不对")];
     let told = (0..MOST_ROWS + 5).filter(|_| list.row(&row)).count();
     assert_eq!(told, MOST_ROWS);
+    // Warnings take no room from what has to be corrected.
+    let mut warned = view(RowOutcome::New { seq: 1 }, &[ItemState::Done]);
+    warned.findings = vec![finding("不妥")];
+    let told = (0..MOST_ROWS + 5).filter(|_| list.row(&warned)).count();
+    assert_eq!(told, MOST_ROWS);
     let bytes = list.finish();
     let text = std::str::from_utf8(&bytes).unwrap();
     let last = text.lines().last().unwrap();
-    assert!(last.starts_with("其余,") && last.contains("另有5行有问题"), "{last}");
+    assert!(last.starts_with("其余,") && last.contains("另有10行有问题"), "{last}");
 }
 
 #[test]

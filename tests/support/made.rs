@@ -108,10 +108,11 @@ pub fn ndjson(rows: impl IntoIterator<Item = Row>) -> String {
     text
 }
 
-/// A mapping of these rows: `made-csv` or `made-ndjson`.
+/// A mapping of these rows: `made-csv`, `made-workbook` or `made-ndjson`.
 pub fn mapping(format: &str) -> String {
     let source = match format {
         "csv" => "{ format: csv, encoding: auto, on-unknown-column: ignore }",
+        "workbook" => "{ format: workbook, on-unknown-column: ignore }",
         _ => "{ format: ndjson, on-unknown-column: ignore }",
     };
     let agency = uscc("11", 1);

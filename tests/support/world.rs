@@ -107,7 +107,7 @@ feeds:
         // The catalogue and the calendar as shipped, and only our own mappings.
         let mut files = domain::bundle(None)?.0;
         files.retain(|path, _| !path.starts_with("agencies/"));
-        for format in ["csv", "ndjson"] {
+        for format in ["csv", "workbook", "ndjson"] {
             files.insert(format!("agencies/made/{format}.yaml"), mapping(format));
         }
         for (name, text) in &files {
@@ -129,7 +129,7 @@ feeds:
         self.path().join("data")
     }
 
-    /// Catalogue, calendar and the mappings `made-csv` and `made-ndjson`.
+    /// Catalogue, calendar and the mappings `made-csv`, `made-workbook` and `made-ndjson`.
     pub fn domain(&self) -> Arc<Domain> {
         Arc::clone(&self.domain)
     }

@@ -13,6 +13,8 @@ mod examples;
 #[cfg(test)]
 mod fault;
 #[cfg(test)]
+mod feedback;
+#[cfg(test)]
 mod flow;
 #[cfg(test)]
 mod keys;

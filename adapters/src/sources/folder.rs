@@ -11,7 +11,8 @@ use serde_json::Value;
 use xinqiao_core::fault::{Blame, Retry, io_words};
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::{
-    Arrival, BoxFuture, ByteStream, ParamProblem, Secrets, Source, SourceContext, SourceFactory,
+    Arrival, BoxFuture, ByteStream, Fault, FeedbackRoad, FileSink, ParamProblem, Secrets, Source,
+    SourceContext, SourceFactory,
 };
 
 use super::{SourceFault, pause, wait_after};
@@ -33,6 +34,7 @@ use file::{Stamp, is_whole_name, matches, shown};
 /// | `after` | `leave`, `move` or `delete`, once the receipt is there | `leave` |
 /// | `move-to` | where to, on the same file system | with `move` |
 /// | `max-bytes` | larger files are reported and left | 2 GiB |
+/// | `feedback-to` | a folder of its own that feedback is put into | none |
 pub(super) struct Folder;
 
 #[derive(Debug, Clone)]
@@ -45,6 +47,7 @@ struct Watch {
     after: After,
     move_to: PathBuf,
     max_bytes: u64,
+    feedback_to: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,15 @@ impl SourceFactory for Folder {
             ),
             move_to: params.text("move-to").unwrap_or_default().into(),
             max_bytes: params.number("max-bytes", 2 << 30),
+            feedback_to: params.text("feedback-to").map(PathBuf::from),
         };
+        if watch
+            .feedback_to
+            .as_ref()
+            .is_some_and(|to| to.as_os_str().is_empty() || *to == watch.path)
+        {
+            params.problem_of("feedback-to", "须是 path 以外的目录,否则反馈会被当作报文收取");
+        }
         if (watch.after == After::Move) != params.has("move-to") {
             params.problem_of("move-to", "after: move 时须给出,其他情况下不能给出");
         }
@@ -95,7 +106,32 @@ impl SourceFactory for Folder {
     }
 }
 
+/// A folder that feedback is put into.
+struct Put(PathBuf);
+
+impl FileSink for Put {
+    fn put(&self, name: String, bytes: bytes::Bytes) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            let begun = self.0.join(format!(".{name}.tmp"));
+            let put = async {
+                tokio::fs::write(&begun, &bytes).await?;
+                tokio::fs::File::open(&begun).await?.sync_all().await?;
+                tokio::fs::rename(&begun, self.0.join(&name)).await
+            };
+            put.await.map_err(|error: std::io::Error| {
+                let text = format!("无法写入反馈目录 {}({})", self.0.display(), io_words(&error));
+                Box::new(fault("source.feedback", Blame::Operator, text)) as Fault
+            })
+        })
+    }
+}
+
 impl Source for Watch {
+    fn feedback(&self) -> Option<FeedbackRoad> {
+        let to = self.feedback_to.clone()?;
+        Some(FeedbackRoad::Files(Arc::new(Put(to))))
+    }
+
     fn run(self: Arc<Self>, context: SourceContext) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let mut attempt = 0;

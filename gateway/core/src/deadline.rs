@@ -89,7 +89,7 @@ pub struct Milestones {
     pub committed: Option<Timestamp>,
     /// First sending to the platform.
     pub sent: Option<Timestamp>,
-    /// The platform's last refusal.
+    /// The last refusal by the platform, or here before there was a record.
     pub refused: Option<Timestamp>,
     /// The platform's first acceptance: stops the clock.
     pub accepted: Option<Timestamp>,
@@ -110,7 +110,7 @@ pub struct Milestones {
 /// | Who owns a delay | |
 /// |---|---|
 /// | received after `end`, or never | [`LateOwner::AgencyArrival`] |
-/// | refused by the platform at some time: the clock ran while it was corrected | [`LateOwner::AgencyRefusal`] |
+/// | refused at some time, here or by the platform: the clock ran while it was corrected | [`LateOwner::AgencyRefusal`] |
 /// | sent by `end` | [`LateOwner::Platform`] |
 /// | sent after `end`, or never | [`LateOwner::Gateway`] |
 pub fn standing(

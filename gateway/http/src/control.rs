@@ -30,6 +30,8 @@ pub struct ControlState {
     pub feeds: Feeds,
     /// What their sources last did.
     pub progress: Arc<Progress>,
+    /// How feedback goes to those who get it by their own road.
+    pub feedback: Arc<Progress>,
     /// Reads the storage key from where it is kept, newest generation included, or says why it
     /// cannot (Chinese).
     pub storage_key: Arc<dyn Fn() -> Result<StorageKey, String> + Send + Sync>,
@@ -65,6 +67,8 @@ pub struct FeedReport {
     pub targets: Vec<TargetId>,
     /// What the source last did, when a gateway runs.
     pub progress: Option<FeedProgress>,
+    /// How feedback goes, when a gateway runs and the feed has a road for it.
+    pub feedback: Option<FeedProgress>,
     /// Counters.
     pub counters: FeedCounters,
 }

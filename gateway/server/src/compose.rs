@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU32;
 
 use tokio::task::JoinSet;
 use xinqiao_core::fault::io_words;
-use xinqiao_core::spi::{Clock, Sealer, SourceContext};
+use xinqiao_core::spi::{Clock, FeedbackRoad, Sealer, SourceContext};
 use xinqiao_crypto::keystore::KeyUse;
 use xinqiao_crypto::tls::TlsError;
 use xinqiao_http::control::ControlState;
@@ -21,7 +21,7 @@ use crate::domain::Domain;
 use crate::keys::{EnvelopeSealer, Keys, KeysError, reopening};
 use crate::pipeline::{Destination, FeedInbox};
 use crate::shutdown::Stopper;
-use crate::workers::{Expiring, Processing, keep_source, send, watch_expiry};
+use crate::workers::{Expiring, Feedback, Processing, keep_source, send, watch_expiry};
 
 /// The socket the commands ask a running gateway by, in its data folder.
 pub const CONTROL_SOCKET: &str = "control.sock";
@@ -117,7 +117,11 @@ impl Gateway {
         let (stopper, shutdown) = Stopper::new();
         let feeds = feed_infos(&config.feeds);
         let progress = Arc::new(Progress::default());
+        let feedback = Arc::new(Progress::default());
         let mut tasks = JoinSet::new();
+        let roads = roads(&config.feeds);
+        let with_feedback = roads.iter().map(|(feed, _)| feed.id.clone()).collect();
+        store.set_feedback(with_feedback).await.map_err(OpenError::from)?;
 
         let expiring = Expiring::of(&keys, &config).map_err(KeysError::from)?;
         let (watched, by) = (Arc::clone(&keys), Arc::clone(&clock));
@@ -156,6 +160,7 @@ impl Gateway {
             store: store.clone(),
             feeds,
             progress: Arc::clone(&progress),
+            feedback: Arc::clone(&feedback),
             storage_key: reopening(config.keys.clone()),
             clock: Arc::clone(&clock),
         };
@@ -186,6 +191,14 @@ impl Gateway {
                 keeping.await;
                 Ok(())
             });
+        }
+
+        for (feed, road) in roads {
+            let (store, progress) = (store.clone(), Arc::clone(&feedback));
+            let clock = Arc::clone(&clock);
+            let telling = Arc::new(Feedback { feed: feed.clone(), road, store, progress, clock });
+            let shutdown = Arc::clone(&shutdown);
+            tasks.spawn(async move { Ok(telling.run(shutdown).await?) });
         }
 
         for target in &config.targets {
@@ -250,6 +263,15 @@ impl Gateway {
         self.stopper.stop();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// The feeds whose agencies are told by their own road.
+fn roads(feeds: &[FeedConfig]) -> Vec<(FeedConfig, FeedbackRoad)> {
+    let road = |feed: &FeedConfig| match &feed.source {
+        FeedSource::Push { .. } => None,
+        FeedSource::Pull { source, .. } => Some((feed.clone(), source.feedback()?)),
+    };
+    feeds.iter().filter_map(road).collect()
 }
 
 fn destinations(

@@ -2,13 +2,14 @@
 //!
 //! Reading order: [`config`] (two files → checked values) → [`domain`] (catalogue, calendar,
 //! mappings) and [`keys`] → [`pipeline`] (the stages, in order) → [`workers`] (who drives the stages) →
-//! [`compose`] (what the process is) → [`commands`] (what a person can ask).
+//! `feedback` (what agencies are told) → [`compose`] (what the process is) → [`commands`] (what a person can ask).
 
 pub mod clock;
 pub mod commands;
 pub mod compose;
 pub mod config;
 pub mod domain;
+mod feedback;
 pub mod keys;
 pub mod pipeline;
 pub mod shutdown;

@@ -3,11 +3,13 @@
 //! whoever supervises the process starts it again on the reopened store.
 
 mod expiry;
+mod feedback;
 mod intake;
 mod processing;
 mod sending;
 
 pub use expiry::{Expiring, watch_expiry};
+pub use feedback::Feedback;
 pub use intake::keep_source;
 pub use processing::Processing;
 pub use sending::send;

@@ -109,6 +109,7 @@ fn row(id: u64, dataset: &DatasetId, targets: &Arc<[TargetId]>) -> RowEntry {
             },
             targets: Arc::clone(targets),
         }),
+        sent_back: None,
     }
 }
 

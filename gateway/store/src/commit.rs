@@ -10,8 +10,10 @@ use xinqiao_core::model::{
 
 use crate::committer::Tx;
 use crate::encode::{
-    ItemRow, ProgressRow, RecordRow, VerdictRow, VersionMeta, VersionRow, content_digest, encode,
+    ItemRow, ProgressRow, RecordRow, SentBack, VerdictRow, VersionMeta, VersionRow, content_digest,
+    encode,
 };
+use crate::feedback;
 use crate::intake::{gone, message};
 use crate::queue::{self, standing_change};
 use crate::tables::{id_number, pair, unless_damaged};
@@ -36,6 +38,7 @@ struct Entry_ {
     document: Option<String>,
     findings: Vec<Finding>,
     version: Option<Version>,
+    sent_back: Option<RecordDigest>,
 }
 
 struct Version {
@@ -120,6 +123,7 @@ impl Shared {
                     document: row.document,
                     findings: row.findings,
                     version,
+                    sent_back: row.sent_back.map(|key| self.record_digest(&key)),
                 });
             }
             prepared.push(Chunk {
@@ -195,7 +199,7 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
         let mut rows = Vec::with_capacity(chunk.rows.len());
         let mut verdicts = Vec::with_capacity(chunk.rows.len());
         let feed = chunk.feed;
-        for mut entry in chunk.rows {
+        for (mut entry, index) in chunk.rows.into_iter().zip(chunk.first..) {
             let place = Place {
                 feed: &feed,
                 agency: &chunk.agency,
@@ -205,7 +209,12 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
                 received: chunk.received,
             };
             let (outcome, record) = match entry.version {
-                None => (RowOutcome::Rejected, None),
+                None => {
+                    if let Some(record) = entry.sent_back {
+                        send_back(tx, &record, chunk.received)?;
+                    }
+                    (RowOutcome::Rejected, None)
+                }
                 Some(version) => {
                     let digest = version.record;
                     match unless_damaged(apply(tx, version, &place))? {
@@ -217,6 +226,9 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
                     }
                 }
             };
+            if let Some(version) = record {
+                feedback::placed(tx, &feed, (chunk.message, index), version)?;
+            }
             let verdict = VerdictRow {
                 row: entry.row,
                 document: entry.document,
@@ -237,6 +249,7 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
             counters.pending_messages = counters.pending_messages.saturating_sub(1);
             counters.failed_messages += failed;
             tx.tables.pending.delete(&id_number(feed.as_str(), chunk.message))?;
+            feedback::finished(tx, &feed, chunk.message)?;
         }
         tx.tables.progress.put(&id_number(feed.as_str(), chunk.message), now)?;
         outcomes.push(ChunkOutcome { rows });
@@ -299,6 +312,20 @@ fn damaged() -> Finding {
     }
 }
 
+/// Remembers of a record that there is none of yet when it first came.
+fn send_back(
+    tx: &mut Tx<'_>,
+    record: &RecordDigest,
+    received: Timestamp,
+) -> Result<(), StoreError> {
+    if tx.tables.record.has(record)? {
+        return Ok(());
+    }
+    let before: Option<SentBack> = tx.tables.sent_back.read(record)?;
+    let received = before.map_or(received, |before| before.received.min(received));
+    tx.tables.sent_back.put(record, &SentBack { received, refused: tx.now })
+}
+
 /// Applies one version; what became of it, and which version of its record it is or equals. Nothing
 /// is written if what is there is damaged.
 fn apply(
@@ -308,14 +335,19 @@ fn apply(
 ) -> Result<(RowOutcome, u32), StoreError> {
     let known: Option<RecordRow> = tx.tables.record.read(&new.record)?;
     let first = known.is_none();
+    let before: Option<SentBack> = match first {
+        true => tx.tables.sent_back.read(&new.record)?,
+        false => None,
+    };
     let mut record = known.unwrap_or_else(|| RecordRow {
         dataset: new.dataset.clone(),
         feed: place.feed.clone(),
         withdrawn: false,
         deadlines: new.deadlines,
         milestones: Milestones {
-            received: Some(place.received),
+            received: Some(before.map_or(place.received, |it| it.received.min(place.received))),
             committed: Some(tx.now),
+            refused: before.map(|before| before.refused),
             ..Milestones::default()
         },
         versions: Vec::new(),
@@ -357,6 +389,9 @@ fn apply(
         }
     }
     tx.tables.record.put(&new.record, &record)?;
+    if before.is_some() {
+        tx.tables.sent_back.delete(&new.record)?;
+    }
     if first {
         tx.state.meta.records += 1;
         Ok((RowOutcome::New { seq }, number))

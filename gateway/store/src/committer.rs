@@ -19,6 +19,7 @@ use xinqiao_core::model::{FeedId, TargetId, Timestamp};
 use xinqiao_core::spi::Clock;
 
 use crate::encode::Meta;
+use crate::feedback::{self, FeedbackMeta};
 use crate::seal::Seals;
 use crate::tables::{Tables, engine};
 use crate::{FeedCounters, ItemState, StoreError};
@@ -87,6 +88,7 @@ pub(crate) struct State {
     pub meta: Meta,
     pub feeds: BTreeMap<FeedId, FeedCounters>,
     pub targets: BTreeMap<TargetId, BTreeMap<ItemState, u64>>,
+    pub feedback: FeedbackMeta,
     /// Leases held and until when. A restart ends them all.
     pub leases: BTreeMap<TargetId, BTreeMap<u64, Timestamp>>,
     /// Items that could not be leased because something of theirs is damaged.
@@ -100,6 +102,7 @@ impl State {
             meta: Meta::default(),
             feeds: BTreeMap::new(),
             targets: BTreeMap::new(),
+            feedback: FeedbackMeta::default(),
             leases: BTreeMap::new(),
             damaged: BTreeSet::new(),
         }
@@ -115,6 +118,8 @@ pub(crate) struct Tx<'t> {
     pub dirty: bool,
     pub received: bool,
     pub ready: bool,
+    /// A change was noted for feedback.
+    pub noted: bool,
     feeds: BTreeSet<FeedId>,
     targets: BTreeSet<TargetId>,
 }
@@ -151,6 +156,9 @@ impl Tx<'_> {
         for (id, wrapped) in self.state.seals.unsaved() {
             self.tables.segment.put(&id.to_be_bytes(), &wrapped)?;
         }
+        if std::mem::take(&mut self.noted) {
+            self.tables.meta.put(feedback::META, &self.state.feedback)?;
+        }
         self.tables.meta.put(b"positions", &self.state.meta)
     }
 }
@@ -183,6 +191,7 @@ impl<'t> Tx<'t> {
             dirty: false,
             received: false,
             ready: false,
+            noted: false,
             feeds: BTreeSet::new(),
             targets: BTreeSet::new(),
         }

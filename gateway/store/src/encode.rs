@@ -109,6 +109,15 @@ impl RecordRow {
     }
 }
 
+/// A record that there is none of yet: a row of it came, and was sent back.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct SentBack {
+    /// When the first such row came.
+    pub received: Timestamp,
+    /// When the last one was sent back.
+    pub refused: Timestamp,
+}
+
 /// What a version says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct VersionRow {

@@ -9,6 +9,7 @@ use crate::commit::count_row;
 use crate::encode::{
     ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode_head, read_version,
 };
+use crate::feedback;
 use crate::open::parse_id;
 use crate::queue::count_accepted;
 use crate::tables::{
@@ -26,6 +27,7 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
         feeds: BTreeMap::new(),
         targets: BTreeMap::new(),
         pages: BTreeMap::new(),
+        open: BTreeSet::new(),
         found: Vec::new(),
     };
     check.segments()?;
@@ -35,6 +37,7 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
     check.items(&owners)?;
     check.changes()?;
     check.cursors()?;
+    check.feedback()?;
     check.counters()?;
     Ok(check.found)
 }
@@ -47,6 +50,8 @@ struct Check<'a> {
     targets: BTreeMap<TargetId, BTreeMap<ItemState, u64>>,
     /// Of each message: its feed, rows done, rows by verdict.
     pages: BTreeMap<u64, (FeedId, u64, [u64; 3])>,
+    /// Messages not finished.
+    open: BTreeSet<u64>,
     found: Vec<String>,
 }
 
@@ -74,7 +79,7 @@ impl Check<'_> {
 
     fn messages(&mut self) -> Result<(), StoreError> {
         let (mut pending, mut count) = (0, 0);
-        let Self { shared, tables, positions, feeds, pages, found, .. } = self;
+        let Self { shared, tables, positions, feeds, pages, open, found, .. } = self;
         tables.message.scan(b"", |key, value| {
             let id = number(key)?;
             count += 1;
@@ -117,6 +122,7 @@ impl Check<'_> {
                 counters.last_received.max(Some(head.received)).max(progress.last_repeat);
             match &progress.end {
                 None => {
+                    open.insert(id);
                     pending += 1;
                     counters.pending_messages += 1;
                 }
@@ -134,6 +140,7 @@ impl Check<'_> {
     fn verdicts(&mut self) -> Result<(), StoreError> {
         let Self { tables, feeds, pages, found, .. } = self;
         let mut done: BTreeMap<u64, (u64, FeedCounters)> = BTreeMap::new();
+        let mut placed = 0;
         tables.verdict.scan(b"", |key, value| {
             let (message, first) = two_numbers(key)?;
             let Some(rows) = unless_damaged(value.decode::<Vec<VerdictRow>>())? else {
@@ -145,9 +152,11 @@ impl Check<'_> {
                 found.push(format!("报文{message}:行结论在第{next}行处不连续"));
             }
             *next = first + rows.len() as u64;
-            for row in rows {
+            for (row, index) in rows.into_iter().zip(first..) {
                 count_row(counters, &row);
                 let Some((record, version)) = row.record else { continue };
+                let place = feedback::place(&record, version, message, index);
+                placed += u64::from(tables.place.has(&place)?);
                 let record = unless_damaged(tables.record.read::<RecordRow>(&record))?;
                 if record.is_some_and(|it| it.is_none_or(|it| it.seq(version).is_none())) {
                     found.push(format!("报文{message}:行结论所指的记录版本不存在"));
@@ -170,6 +179,7 @@ impl Check<'_> {
             counters.corrections += sum.corrections;
         }
         found.extend(done.keys().map(|message| format!("报文{message}:有行结论而无报文")));
+        self.size("记录版本的出处", self.tables.place.len()?, placed);
         Ok(())
     }
 
@@ -226,6 +236,13 @@ impl Check<'_> {
             let counters = feeds.entry(record.feed.clone()).or_default();
             counters.refused += u64::from(refused > 0);
             count_accepted(counters, &record);
+            Ok(true)
+        })?;
+        let Self { tables, found, .. } = self;
+        tables.sent_back.scan(b"", |key, _| {
+            if tables.record.has(key)? {
+                found.push(format!("记录{}:已经收下,却仍记为退回未改", hex(key)));
+            }
             Ok(true)
         })?;
         self.size("记录计数", self.positions.records, records);
@@ -315,6 +332,15 @@ impl Check<'_> {
             }
             Ok(true)
         })
+    }
+
+    fn feedback(&mut self) -> Result<(), StoreError> {
+        let Self { tables, pages, open, found, .. } = self;
+        let message = |id| {
+            let (feed, rows, _) = pages.get(&id)?;
+            Some((feed.clone(), *rows, !open.contains(&id)))
+        };
+        feedback::check(tables, message, found)
     }
 
     fn counters(&mut self) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ mod blob;
 mod commit;
 mod committer;
 mod encode;
+mod feedback;
 mod fsck;
 mod intake;
 pub mod model;
@@ -213,6 +214,48 @@ impl Store {
     /// given back) is ignored and reported `false` in its place.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, StoreError> {
         self.shared.settle(settlements).await
+    }
+
+    // ---- feedback ----
+
+    /// Which feeds have feedback from now on; kept. Changes are noted for them only, and only of
+    /// messages processed since.
+    pub async fn set_feedback(&self, feeds: BTreeSet<FeedId>) -> Result<(), StoreError> {
+        self.shared.set_feedback(feeds).await
+    }
+
+    /// Finished messages of a feed with something its agency has not been told, oldest first, after
+    /// message `after`, at most `limit`.
+    pub fn feedback_pending(
+        &self,
+        feed: &FeedId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<PendingFeedback>, StoreError> {
+        self.shared.feedback_pending(feed, after, limit)
+    }
+
+    /// Rows of a message that have come to stand otherwise one by one, by 0-based index from `from`
+    /// on, and when; at most `limit`.
+    pub fn feedback_rows(
+        &self,
+        feed: &FeedId,
+        message: u64,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Timestamp)>, StoreError> {
+        self.shared.feedback_rows(feed, message, from, limit)
+    }
+
+    /// The agency has been told all of a message that was so at `mark`: takes it off. What has
+    /// changed since stays.
+    pub async fn feedback_given(
+        &self,
+        feed: &FeedId,
+        message: u64,
+        mark: u64,
+    ) -> Result<(), StoreError> {
+        self.shared.feedback_given(feed, message, mark).await
     }
 
     // ---- operators ----

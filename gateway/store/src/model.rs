@@ -83,6 +83,9 @@ pub struct RowEntry {
     pub findings: Vec<Finding>,
     /// The record, unless the row was rejected.
     pub record: Option<NewVersion>,
+    /// The natural key of a rejected row that has one: when its correction comes, the record's clock
+    /// tells that the agency had sent it before.
+    pub sent_back: Option<RecordKey>,
 }
 
 /// A record version to commit.
@@ -133,6 +136,19 @@ pub enum RowOutcome {
     /// Equal to a former version, or an upsert of what was withdrawn under the same content: an
     /// old copy arriving late, not applied.
     Stale,
+}
+
+/// A message whose agency is to be told something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingFeedback {
+    /// The message; finished.
+    pub message: u64,
+    /// Its state as looked at: see [`crate::Store::feedback_given`].
+    pub mark: u64,
+    /// When it was finished, if its agency has not been told since: every row is to be told.
+    pub whole: Option<Timestamp>,
+    /// A refusal of a row no longer stands.
+    pub relieved: bool,
 }
 
 /// Proof that a worker holds an item: fencing.

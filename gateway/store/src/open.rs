@@ -140,6 +140,7 @@ fn fill(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
         next_item: 1,
         ..Meta::default()
     });
+    tx.state.feedback = tx.tables.meta.read(crate::feedback::META)?.unwrap_or_default();
     let mut feeds = Vec::new();
     tx.tables.feed.scan(b"", |name, value| {
         feeds.push((parse_id(name, FeedId::new)?, value.decode()?));

@@ -5,6 +5,7 @@ use xinqiao_core::model::{TargetId, Timestamp};
 
 use crate::committer::Tx;
 use crate::encode::{ItemRow, RecordRow, VersionRow, read_version};
+use crate::feedback;
 use crate::intake::gone;
 use crate::tables::{id_prefix, queue_key, queue_prefix, two_numbers, unless_damaged, waiting_key};
 use crate::{
@@ -344,6 +345,9 @@ fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
         return Ok(false);
     };
     tx.dirty = true;
+    if !matches!(settlement.end, SettledAs::Retry { .. }) {
+        feedback::version_changed(tx, &item.record, item.version, false)?;
+    }
     let mut due = None;
     let end = match settlement.end {
         SettledAs::Accepted => {
@@ -446,6 +450,9 @@ fn act(tx: &mut Tx<'_>, id: u64, act: QueueAct, detail: &str) -> Result<(), Stor
     if act == QueueAct::Retry {
         item.attempts = 0;
         item.forgive();
+    }
+    if to == Dropped || matches!(was, Refused | Dead) {
+        feedback::version_changed(tx, &item.record, item.version, to == Ready)?;
     }
     item.note(tx.now, what, detail);
     standing_change(tx, &mut record, was, to);

@@ -85,6 +85,8 @@ tables! {
     content: plain,
     /// feed → the source's cursor, as given
     cursor: sealed,
+    /// record → SentBack: no record yet, but a row of it was sent back
+    sent_back: plain,
     /// record → RecordRow
     record: sealed,
     /// seq → version number and VersionRow: the versions are the change feed
@@ -97,6 +99,10 @@ tables! {
     waiting: plain,
     /// message, first row → [VerdictRow]
     verdict: sealed,
+    /// feed, message, index of a row → Change: what its agency has not been told
+    feedback: plain,
+    /// record, version, message, index of a row → feed: the rows a version came in
+    place: plain,
     /// feed → FeedCounters
     feed: plain,
     /// target → counts by state

@@ -63,6 +63,7 @@ async fn feeds(State(state): State<ControlState>) -> Answer<Vec<FeedReport>> {
             source: feed.source.clone(),
             targets: feed.targets.clone(),
             progress: state.progress.get(&feed.id),
+            feedback: state.feedback.get(&feed.id),
             counters: counters.remove(&feed.id).unwrap_or_default(),
         };
         Ok(Json(state.feeds.iter().map(report).collect()))

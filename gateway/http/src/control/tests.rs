@@ -16,6 +16,7 @@ fn state(bench: &Bench) -> ControlState {
     ControlState {
         store: bench.store.clone(),
         feeds: Arc::clone(&bench.feeds),
+        feedback: Arc::default(),
         progress: Arc::default(),
         storage_key: Arc::new(|| Err("本测试没有密钥目录".to_owned())),
         clock: Arc::clone(&bench.clock) as _,
@@ -120,7 +121,13 @@ async fn what_a_person_types_is_kept_without_personal_numbers() {
         },
         targets: [TargetId::new("platform").unwrap()].into(),
     };
-    let row = RowEntry { row: 2, document: None, findings: Vec::new(), record: Some(version) };
+    let row = RowEntry {
+        row: 2,
+        document: None,
+        findings: Vec::new(),
+        record: Some(version),
+        sent_back: None,
+    };
     let finish = Some(MessageEnd { error: None, notes: Vec::new() });
     let chunk = RowChunk { message, first: 0, rows: vec![row], finish };
     bench.store.commit_rows(vec![chunk]).await.unwrap();

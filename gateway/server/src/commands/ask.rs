@@ -97,6 +97,7 @@ fn at_hand(global: &Global) -> Result<ControlState, CommandError> {
         store: open_store(global)?,
         feeds: feed_infos(&config.feeds),
         progress: Arc::default(),
+        feedback: Arc::default(),
         storage_key: reopening(config.keys),
         clock: Arc::new(SystemClock),
     })

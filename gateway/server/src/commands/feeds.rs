@@ -41,8 +41,9 @@ impl Command for Feeds {
                 "最近收到",
                 "失败报文",
                 "最近进展",
+                "反馈",
             ],
-            8,
+            9,
         );
         for feed in feeds {
             let targets: Vec<_> = feed.targets.iter().map(TargetId::as_str).collect();
@@ -55,6 +56,7 @@ impl Command for Feeds {
                 out::minute(feed.counters.last_received),
                 feed.counters.failed_messages.to_string(),
                 feed.progress.map_or_else(|| "—".to_owned(), last_word),
+                feed.feedback.map_or_else(|| "—".to_owned(), last_word),
             ]);
         }
         out::text(table)?;

@@ -1,6 +1,5 @@
 //! `verdicts`: what is to be told an agency about every row it sent.
 
-mod failed;
 mod write;
 
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use xinqiao_store::{MessageView, RowVerdictView};
 
 use super::ask::Asking;
 use super::{Command, CommandError, Global};
+use crate::feedback::whole_verdict;
 use write::Writer;
 
 /// Messages and rows asked for at once.
@@ -70,7 +70,7 @@ impl Command for Verdicts {
         for message in &messages {
             tell_end(message);
             each_row(&asking, message.id, |row| writer.row(message, row))?;
-            failed::verdict(message).map_or(Ok(()), |row| writer.row(message, row))?;
+            whole_verdict(message).map_or(Ok(()), |row| writer.row(message, row))?;
         }
         writer.finish()?;
         Ok(ExitCode::SUCCESS)

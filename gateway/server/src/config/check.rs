@@ -191,7 +191,7 @@ impl Check<'_> {
     /// stays empty, for the adapter to refuse.
     fn resolved(&self, params: &file::Params) -> Value {
         let mut map = params.map.clone();
-        for key in ["path", "move-to", "ca", "client-cert", "client-key"] {
+        for key in ["path", "move-to", "feedback-to", "ca", "client-cert", "client-key"] {
             if let Some(Value::String(path)) = map.get_mut(key)
                 && !path.trim().is_empty()
             {

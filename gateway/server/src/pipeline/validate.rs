@@ -33,6 +33,8 @@ pub struct CheckedRow {
     pub findings: Vec<Finding>,
     /// The record, unless rejected.
     pub record: Option<CheckedRecord>,
+    /// The natural key of a rejected row, if it has one.
+    pub sent_back: Option<RecordKey>,
     _made_here: (),
 }
 
@@ -63,8 +65,17 @@ impl CheckedRow {
         finding.cell = finding.cell.map(|cell| mask(&cell, job.today).into_owned());
         let findings = vec![finding];
         let verdict = Verdict::of(&findings);
-        let (document, key, record) = (None, None, None);
-        Self { index, place, document, key, verdict, findings, record, _made_here: () }
+        Self {
+            index,
+            place,
+            document: None,
+            key: None,
+            verdict,
+            findings,
+            record: None,
+            sent_back: None,
+            _made_here: (),
+        }
     }
 }
 
@@ -77,7 +88,7 @@ pub(super) fn validate(
 ) -> (CheckedRow, Option<Draft>) {
     let Mapped { place, mut draft, mut findings, .. } = mapped;
     let place = shown(&place, job.today);
-    let (mut document, mut key, mut record) = (None, None, None);
+    let (mut document, mut key, mut record, mut sent_back) = (None, None, None, None);
     if let Some(draft) = &mut draft {
         check(draft, &CheckContext { today: job.today }, &mut findings);
         let mark = mark(&place);
@@ -87,10 +98,10 @@ pub(super) fn validate(
         });
         let natural = record_key(draft);
         key = natural.as_ref().map(|key| key.shown(job.today, &mark));
-        if Verdict::of(&findings) != Verdict::Reject
-            && let Some(natural) = natural
-        {
-            record = Some(checked_record(job, draft, natural));
+        if Verdict::of(&findings) == Verdict::Reject {
+            sent_back = natural;
+        } else {
+            record = natural.map(|natural| checked_record(job, draft, natural));
         }
     }
     for finding in &mut findings {
@@ -101,7 +112,17 @@ pub(super) fn validate(
         }
     }
     let verdict = Verdict::of(&findings);
-    let row = CheckedRow { index, place, document, key, verdict, findings, record, _made_here: () };
+    let row = CheckedRow {
+        index,
+        place,
+        document,
+        key,
+        verdict,
+        findings,
+        record,
+        sent_back,
+        _made_here: (),
+    };
     (row, draft)
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the store as its users see it.
 
 mod durability;
+mod feedback;
 mod model;
 mod rest;
 mod semantics;
@@ -192,7 +193,7 @@ fn withdraw(document: &str, text: &str) -> NewVersion {
 
 fn entry(version: NewVersion) -> RowEntry {
     let document = Some(version.key.document.clone());
-    RowEntry { row: 2, document, findings: Vec::new(), record: Some(version) }
+    RowEntry { row: 2, document, findings: Vec::new(), record: Some(version), sent_back: None }
 }
 
 fn chunk(message: u64, rows: Vec<RowEntry>) -> RowChunk {

@@ -1,6 +1,6 @@
 //! Random histories against a model a page long: records, items, leases, acts, restarts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -18,6 +18,8 @@ enum Step {
     Settle(usize, u8),
     Act(u64, QueueAct),
     Advance(u64),
+    /// The agency is told of so many messages.
+    Tell(usize),
     Reopen,
 }
 
@@ -35,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..40usize, 0..4u8).prop_map(|(n, e)| Step::Settle(n, e)),
         2 => (1..7u64, act).prop_map(|(id, act)| Step::Act(id, act)),
         2 => prop_oneof![Just(LEASE / 2), Just(LEASE), Just(3 * DAY)].prop_map(Step::Advance),
+        2 => (1..4usize).prop_map(Step::Tell),
         1 => Just(Step::Reopen),
     ]
 }
@@ -59,6 +62,10 @@ struct Model {
     records: BTreeMap<usize, Vec<(u8, bool)>>,
     items: BTreeMap<u64, Item>,
     seq: u64,
+    /// Messages that each version of a record came in.
+    places: BTreeMap<(usize, usize), Vec<u64>>,
+    /// Messages not told of yet: as a whole, or their only row.
+    untold: BTreeSet<(u64, bool)>,
 }
 
 impl Model {
@@ -105,6 +112,19 @@ impl Model {
             1 => RowOutcome::New { seq },
             _ => RowOutcome::Correction { seq, version: version as u32 },
         }
+    }
+
+    fn came(&mut self, record: usize, content: (u8, bool), message: u64) {
+        let index = self.records[&record].iter().rposition(|known| *known == content).unwrap();
+        self.places.entry((record, index + 1)).or_default().push(message);
+        self.untold.insert((message, true));
+    }
+
+    /// The version that an item carries has come to stand otherwise.
+    fn changed(&mut self, id: u64) {
+        let item = &self.items[&id];
+        let messages = &self.places[&(item.record, item.version)];
+        self.untold.extend(messages.iter().map(|message| (*message, false)));
     }
 
     fn give_back(&mut self, id: u64) {
@@ -154,6 +174,10 @@ impl Model {
         if item.state != ItemState::Leased || item.fence != token.fence {
             return false;
         }
+        if end != 2 {
+            self.changed(token.id);
+        }
+        let Some(item) = self.items.get_mut(&token.id) else { return false };
         let newest = self.records[&item.record].len();
         item.delivered |= end == 0;
         item.due = self.now + LEASE / 2;
@@ -168,8 +192,9 @@ impl Model {
 
     fn act(&mut self, id: u64, act: QueueAct) -> bool {
         use ItemState::*;
-        let Some(item) = self.items.get_mut(&id) else { return false };
-        let to = match (act, item.state) {
+        let Some(was) = self.items.get(&id).map(|item| item.state) else { return false };
+        let item = self.items.get_mut(&id).unwrap();
+        let to = match (act, was) {
             (QueueAct::Retry, Dead | Waiting | Refused | Held) => {
                 item.reset();
                 Ready
@@ -180,6 +205,9 @@ impl Model {
             _ => return false,
         };
         item.state = to;
+        if to == Dropped || matches!(was, Refused | Dead) {
+            self.changed(id);
+        }
         true
     }
 }
@@ -217,6 +245,13 @@ fn compare(bench: &Bench, model: &Model) -> Result<(), TestCaseError> {
             (item.state, item.version, item.attempts)
         );
     }
+    let mut untold = BTreeSet::new();
+    for pending in bench.store().feedback_pending(&feed("f-1"), None, usize::MAX).unwrap() {
+        let rows = bench.store().feedback_rows(&feed("f-1"), pending.message, 0, 10).unwrap();
+        untold.extend(pending.whole.map(|_| (pending.message, true)));
+        untold.extend(rows.iter().map(|(index, _)| (pending.message, *index > 0)));
+    }
+    prop_assert_eq!(&untold, &model.untold);
     prop_assert_eq!(bench.store().status().unwrap().seq, model.seq);
     prop_assert_eq!(bench.store().changes(0, usize::MAX).unwrap().len() as u64, model.seq);
     Ok(())
@@ -228,6 +263,7 @@ proptest! {
     #[test]
     fn the_store_behaves_as_its_model(steps in prop::collection::vec(step(), 1..60)) {
         let mut bench = Bench::new();
+        bench.run(bench.store().set_feedback([feed("f-1")].into())).unwrap();
         let mut model = Model { now: NOON, ..Model::default() };
         let mut tokens: Vec<LeaseToken> = Vec::new();
         for (n, step) in steps.into_iter().enumerate() {
@@ -235,7 +271,9 @@ proptest! {
                 Step::Commit(record, text, withdrawn, both) => {
                     let new = content(record, text, withdrawn, both);
                     let ours = model.commit(record, (text, withdrawn), 1 + usize::from(both));
-                    prop_assert_eq!(bench.put(&format!("m{n}"), new).1, ours);
+                    let (message, outcome) = bench.put(&format!("m{n}"), new);
+                    prop_assert_eq!(outcome, ours);
+                    model.came(record, (text, withdrawn), message);
                 }
                 Step::Lease(at, limit) => {
                     let leased =
@@ -258,6 +296,14 @@ proptest! {
                 Step::Advance(millis) => {
                     model.now += millis;
                     bench.clock.advance(millis);
+                }
+                Step::Tell(count) => {
+                    let store = bench.store();
+                    for told in store.feedback_pending(&feed("f-1"), None, count).unwrap() {
+                        let (message, mark) = (told.message, told.mark);
+                        bench.run(store.feedback_given(&feed("f-1"), message, mark)).unwrap();
+                        model.untold.retain(|(untold, _)| *untold != message);
+                    }
                 }
                 Step::Reopen => {
                     bench.reopen();

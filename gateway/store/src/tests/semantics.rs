@@ -224,6 +224,40 @@ fn lateness_has_an_owner() {
         bench.put("2", upsert("1", "b"));
     };
     assert_eq!(owner(&refusal), [0, 0, 1, 0, 0]);
+    let sent_back = |bench: &Bench, by: &str| {
+        let message = bench.receive("f-1", by.as_bytes()).message;
+        let sent_back = Some(key("1"));
+        let row = RowEntry { record: None, sent_back, ..entry(upsert("1", "a")) };
+        bench.run(bench.store().commit_rows(vec![chunk(message, vec![row])])).unwrap();
+    };
+    // Sent back here, before there was a record: it was first sent in time, and again.
+    let returned = |bench: &Bench| {
+        sent_back(bench, "x");
+        bench.clock.advance(DAY);
+        sent_back(bench, "y");
+        bench.clock.advance(late);
+        bench.put("2", upsert("1", "b"));
+        let item = bench.store().item(1).unwrap().milestones;
+        assert_eq!(item.received, Some(Timestamp(NOON)));
+        assert_eq!(item.refused, Some(Timestamp(NOON + DAY)));
+        assert_eq!(item.committed, Some(Timestamp(NOON + DAY + late)));
+    };
+    assert_eq!(owner(&returned), [0, 0, 1, 0, 0]);
+    let returned_late = |bench: &Bench| {
+        bench.clock.advance(late);
+        sent_back(bench, "x");
+        bench.clock.advance(DAY);
+        bench.put("2", upsert("1", "b"));
+    };
+    assert_eq!(owner(&returned_late), [0, 1, 0, 0, 0]);
+    let corrected_in_time = |bench: &Bench| {
+        sent_back(bench, "x");
+        bench.clock.advance(DAY);
+        bench.put("2", upsert("1", "b"));
+        // A row sent back of a record that there is does nothing to its clock.
+        sent_back(bench, "y");
+    };
+    assert_eq!(owner(&corrected_in_time), [1, 0, 0, 0, 0]);
     let platform = |bench: &Bench| {
         put(bench);
         bench.lease();

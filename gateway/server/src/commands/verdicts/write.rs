@@ -11,7 +11,7 @@ use xinqiao_core::model::Verdict;
 use xinqiao_store::{MessageView, RowVerdictView};
 
 use super::super::{CommandError, out};
-use super::failed::WHOLE;
+use crate::feedback::{WHOLE, clean, lines, word};
 
 const HEADINGS: [&str; 8] = ["文书号", "结论", "行", "位置", "规则", "原因", "改法", "文件"];
 /// Name of the worksheet; further ones add a number.
@@ -75,8 +75,8 @@ impl Writer {
         let name = message.name.as_deref();
         match self {
             Self::Tsv(out) => {
-                for (number, line) in lines(&row, code(row.verdict)) {
-                    let line = cells(number.to_string(), line);
+                for line in lines(&row, code(row.verdict)) {
+                    let line = cells(row.row.to_string(), line);
                     writeln!(out, "{}", line.join("\t"))?;
                 }
             }
@@ -90,19 +90,18 @@ impl Writer {
                 *failed += 1 - is_row;
                 if !row.findings.is_empty() {
                     *shown += is_row;
-                    for (number, line) in lines(&row, word(row.verdict)) {
-                        let number =
-                            if number == WHOLE { String::new() } else { number.to_string() };
-                        let line = cells(number, line);
+                    let number = if row.row == WHOLE { String::new() } else { row.row.to_string() };
+                    for line in lines(&row, word(row.verdict)) {
+                        let line = cells(number.clone(), line);
                         table.add_row(line.into_iter().chain([clean(name.unwrap_or_default())]));
                     }
                 }
             }
             Self::Xlsx { book, path, sheet, next } => {
-                for (number, line) in lines(&row, word(row.verdict)) {
+                for line in lines(&row, word(row.verdict)) {
                     let line = cells(String::new(), line).into_iter();
                     let line = line.chain([clean(name.unwrap_or_default())]);
-                    put(book, sheet, next, number, line)
+                    put(book, sheet, next, row.row, line)
                         .map_err(|error| unwritten(path, &error))?;
                 }
             }
@@ -142,41 +141,11 @@ fn cells(number: String, [document, verdict, tail @ ..]: [String; 6]) -> [String
     [document, verdict, number, cell, rule, message, fix]
 }
 
-/// One line a finding, with the row's number; one with an empty tail for a row without.
-fn lines(row: &RowVerdictView, verdict: &str) -> Vec<(u64, [String; 6])> {
-    let document = clean(row.document.as_deref().unwrap_or_default());
-    let line = |tail: [&str; 4]| {
-        let [cell, rule, message, fix] = tail.map(clean);
-        (row.row, [document.clone(), verdict.to_owned(), cell, rule, message, fix])
-    };
-    if row.findings.is_empty() {
-        return vec![line([""; 4])];
-    }
-    let tail = |finding: &xinqiao_core::model::Finding| {
-        let cell = finding.cell.as_deref().unwrap_or_default();
-        line([cell, &finding.rule, &finding.message, &finding.fix])
-    };
-    row.findings.iter().map(tail).collect()
-}
-
-/// Without tabs, line ends and other control characters.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 fn code(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Accept => "accept",
         Verdict::Warn => "warn",
         Verdict::Reject => "reject",
-    }
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Accept => "接受",
-        Verdict::Warn => "接受,有提醒",
-        Verdict::Reject => "退回",
     }
 }
 
@@ -258,9 +227,7 @@ mod tests {
         let bad = row(vec![finding.clone(), finding]);
         let told = lines(&bad, code(bad.verdict));
         assert_eq!(told.len(), 2);
-        let join = |(number, line): &(u64, [String; 6])| {
-            cells(number.to_string(), line.clone()).join("\t")
-        };
+        let join = |line: &[String; 6]| cells("3".to_owned(), line.clone()).join("\t");
         let line = join(&told[0]);
         assert_eq!(line, "甲 〔2018〕 1号\treject\t3\tB3\tuscc.check-digit\t校验位 不对\t核对");
         let good = row(Vec::new());

@@ -4,10 +4,10 @@ use xinqiao_core::model::{Dimension, Finding, Severity, Verdict};
 use xinqiao_store::{MessageView, RowOutcome, RowVerdictView};
 
 /// The number of the line that speaks of a message as a whole.
-pub(super) const WHOLE: u64 = 0;
+pub(crate) const WHOLE: u64 = 0;
 
 /// The line of a message that could not be read in full.
-pub(super) fn verdict(message: &MessageView) -> Option<RowVerdictView> {
+pub(crate) fn verdict(message: &MessageView) -> Option<RowVerdictView> {
     let (code, text) = message.end.as_ref()?.error.as_ref()?;
     let rows: u64 = message.rows.iter().sum();
     let read = if rows == 0 {

@@ -1,9 +1,12 @@
 //! Bytes → rows: one file per family of formats, and the registry.
 
+mod archive;
 mod biff;
 mod book;
+mod dbf;
 mod delimited;
 mod finding;
+mod fixed;
 mod guard;
 mod header;
 mod json;
@@ -23,16 +26,31 @@ pub use sniff::{Sniffed, sniff};
 
 /// Every family.
 pub const FORMATS: &[&dyn Format] =
-    &[&delimited::Delimited, &workbook::Workbook, &xml::Xml, &json::Json];
+    &[&delimited::Delimited, &fixed::Fixed, &workbook::Workbook, &dbf::Dbf, &xml::Xml, &json::Json];
 
 /// The decoder of a kind.
 pub fn find(kind: FormatKind) -> Option<&'static dyn Format> {
     FORMATS.iter().copied().find(|format| format.kinds().contains(&kind))
 }
 
-/// Decodes a message as `spec` says: every row into `sink`. Blocking. What has to be held meanwhile
-/// is held in `scratch`.
+/// Decodes a message as `spec` says: every row into `sink`. Blocking. A ZIP of such messages is
+/// opened, and each row tells the member it stands in. What has to be held meanwhile is held in
+/// `scratch`.
 pub fn decode(
+    spec: &FormatSpec,
+    input: &mut dyn ReadSeek,
+    limits: &Limits,
+    scratch: ScratchSpace<'_>,
+    sink: &mut dyn RowSink,
+) -> Result<(), DecodeError> {
+    if let Some(zip) = archive::open(input)? {
+        return archive::decode(zip, spec, limits, scratch, sink);
+    }
+    one(spec, input, limits, scratch, sink)
+}
+
+/// Decodes one message that is no archive.
+fn one(
     spec: &FormatSpec,
     input: &mut dyn ReadSeek,
     limits: &Limits,
@@ -159,8 +177,9 @@ mod tests {
 
     #[test]
     fn a_workbook_is_no_text() {
+        let workbook = rust_xlsxwriter::Workbook::new().save_to_buffer().unwrap();
         for kind in [FormatKind::Csv, FormatKind::Ndjson, FormatKind::Json, FormatKind::Xml] {
-            let (rows, end) = decode(kind, b"PK\x03\x04\x14\0\x06\0...");
+            let (rows, end) = decode(kind, &workbook);
             assert!(rows.is_empty(), "{kind:?}");
             assert!(matches!(end, Err(DecodeError::WrongFormat { .. })), "{kind:?}: {end:?}");
         }

@@ -1,4 +1,4 @@
-//! Files: XLSX, XML.
+//! Files: XLSX, XML, DBF.
 
 use std::io::{BufWriter, Write as _};
 use std::ops::ControlFlow;
@@ -56,6 +56,7 @@ pub(crate) fn bench(scale: Scale) -> Result<()> {
     for (name, format, write, by) in [
         ("XLSX", "workbook", xlsx as fn(&Path, u64) -> _, "by_openpyxl.py"),
         ("XML", "xml, record: /DATAS/DATA", xml, "by_lxml.py"),
+        ("DBF", "dbf", dbf, "by_dbfread.py"),
     ] {
         let kind = name.to_lowercase();
         let file = folder.path().join(format!("rows.{kind}"));
@@ -132,5 +133,53 @@ fn xml(file: &Path, rows: u64) -> Result<()> {
         writeln!(out, "</DATA>")?;
     }
     writeln!(out, "</DATAS>")?;
+    Ok(out.flush()?)
+}
+
+/// A table as FoxPro writes it: texts in GB18030, an amount, a day.
+fn dbf(file: &Path, rows: u64) -> Result<()> {
+    // Wide enough for every made cell.
+    const TEXT: u8 = 120;
+    let shape = |ix: usize| match ix {
+        AMOUNT => (b'N', 12),
+        DATE => (b'D', 8),
+        _ => (b'C', TEXT),
+    };
+    let width: u16 = (0..NAMES.len()).map(|ix| u16::from(shape(ix).1)).sum::<u16>() + 1;
+    let begin = u16::try_from(32 + 32 * NAMES.len() + 1)?;
+    let mut header = vec![0x03, 26, 1, 10];
+    header.extend(u32::try_from(rows)?.to_le_bytes());
+    header.extend(begin.to_le_bytes());
+    header.extend(width.to_le_bytes());
+    header.resize(32, 0);
+    for (ix, name) in NAMES.iter().enumerate() {
+        let (kind, width) = shape(ix);
+        let mut part = name.as_bytes().to_vec();
+        part.resize(11, 0);
+        part.extend([kind, 0, 0, 0, 0, width, u8::from(ix == AMOUNT)]);
+        part.resize(32, 0);
+        header.extend(part);
+    }
+    header.push(0x0d);
+    let mut out = BufWriter::new(std::fs::File::create(file)?);
+    out.write_all(&header)?;
+    let mut record = Vec::new();
+    for number in 0..rows {
+        record.clear();
+        record.push(b' ');
+        for (ix, cell) in Row::new(number).cells().iter().enumerate() {
+            let (text, room) = match ix {
+                DATE => (b"20250303".to_vec(), 8),
+                _ => (encoding_rs::GB18030.encode(cell).0.into_owned(), usize::from(shape(ix).1)),
+            };
+            if text.len() > room {
+                return Err("a made cell is too wide".into());
+            }
+            record.extend_from_slice(&text);
+            record.resize(record.len() + room - text.len(), b' ');
+        }
+        out.write_all(&record)?;
+    }
+    out.write_all(&[0x1a])?;
     Ok(out.flush()?)
 }

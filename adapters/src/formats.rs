@@ -199,6 +199,40 @@ mod tests {
     }
 
     #[test]
+    fn hubs_envelopes_are_records_by_their_path() {
+        let message = |fields: &str| {
+            format!(
+                "<?xml version=\"1.0\" encoding=\"utf-8\"?><ExchangeMessage><Header><sender>33\
+                 </sender><flow>1</flow></Header><Body>{fields}</Body></ExchangeMessage>"
+            )
+        };
+        let spec = |record: &str| FormatSpec {
+            record: Some(record.to_owned()),
+            ..FormatSpec::new(FormatKind::Xml)
+        };
+        let fields =
+            "<fields><XK_WSH>样许1号</XK_WSH><BZ></BZ></fields><fields><xk_wsh>2</xk_wsh></fields>";
+        let (rows, end) =
+            testing::decode(&spec("/ExchangeMessage/Body/fields"), message(fields).as_bytes());
+        end.unwrap();
+        assert_eq!(rows, ["第1条 XK_WSH|XK_WSH=样许1号|BZ", "第2条 XK_WSH|XK_WSH|BZ|xk_wsh=2"]);
+
+        for (nothing, rows) in [
+            ("<DATAS>本日无数据</DATAS>", 0),
+            ("<DATAS><DATA>本日无数据</DATA></DATAS>", 0),
+            ("<DATAS><DATA/></DATAS>", 0),
+            ("<DATAS/>", 0),
+            ("<DATAS><DATA>样许1号</DATA></DATAS>", 1),
+        ] {
+            for spec in [spec("/DATAS/DATA"), FormatSpec::new(FormatKind::Xml)] {
+                let (told, end) = testing::decode(&spec, nothing.as_bytes());
+                end.unwrap();
+                assert_eq!(told, vec!["1!row.malformed"; rows], "{nothing}");
+            }
+        }
+    }
+
+    #[test]
     fn a_broken_array_gives_the_rows_before_it_and_a_broken_line_only_itself() {
         let (rows, end) = decode(FormatKind::Json, br#"[{"a":1},{"a":"#);
         assert_eq!(rows, ["第1条 a|a=1:Number"]);

@@ -2,6 +2,7 @@
 //! that, what each function states. Keys are constants and certificates are committed, so that the
 //! seeds that our own writer makes (`seeds`) verify here.
 
+pub mod formats;
 mod tampered;
 pub mod world;
 

@@ -47,7 +47,7 @@ impl Sniffed {
     }
 }
 
-/// Looks at `input`; of an archive, at the first member that can be told. `name` is the file's name,
+/// Looks at `input`; of an archive, at the member with the most columns. `name` is the file's name,
 /// if known. Errors are those of decoding: [`DecodeError::NoHeading`] if no row looks like a
 /// heading. Fixed-width text cannot be told from other text.
 pub fn sniff(
@@ -75,7 +75,7 @@ fn sniff_archive(input: &mut dyn ReadSeek, limits: &Limits) -> Result<Sniffed, D
     let Some(mut zip) = archive::open(input)? else { return Err(DecodeError::NoHeading) };
     let mut left = SAMPLE.min(limits.inflated_bytes);
     let room = || -> Box<dyn Scratch> { Box::new(Vec::new()) };
-    let mut first = None;
+    let (mut first, mut widest) = (None, None::<Sniffed>);
     // Of a table's members, the table alone.
     for member in archive::members(&mut zip, FormatKind::Dbf)? {
         let seen = member.read(&mut zip, limits, &mut left, &room).and_then(|mut input| {
@@ -83,12 +83,16 @@ fn sniff_archive(input: &mut dyn ReadSeek, limits: &Limits) -> Result<Sniffed, D
             sniff(name, &mut *input, limits)
         });
         match seen {
-            Ok(sniffed) => return Ok(sniffed),
+            // A note beside the data looks like a table of one column.
+            Ok(seen) if widest.as_ref().is_none_or(|w| w.headings.len() < seen.headings.len()) => {
+                widest = Some(seen);
+            }
+            Ok(_) => {}
             Err(fault @ DecodeError::Limit { .. }) => return Err(member.fault(fault)),
             Err(fault) => first = first.or(Some(member.fault(fault))),
         }
     }
-    Err(first.unwrap_or_else(|| guard::broken("压缩包里没有文件")))
+    widest.ok_or_else(|| first.unwrap_or_else(|| guard::broken("压缩包里没有文件")))
 }
 
 fn sniff_text(
@@ -351,7 +355,7 @@ mod tests {
         let zip = testing::made_zip(&[("a.fpt", b"memo"), ("a.dbf", &table)]);
         assert_eq!(look_at("a.zip", &zip), seen);
         let csv = "名称,文号,日期\n甲,1,2\n".as_bytes();
-        let zip = testing::made_zip(&[("说明.txt", b""), ("数据.csv", csv)]);
+        let zip = testing::made_zip(&[("说明.txt", b"x"), ("数据.csv", csv)]);
         let seen = look_at("a.zip", &zip);
         assert_eq!((seen.kind, seen.headings.len()), (FormatKind::Csv, 3));
     }

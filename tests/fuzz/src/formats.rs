@@ -5,13 +5,14 @@
 use std::io::{Cursor, Write as _};
 use std::ops::ControlFlow;
 
-use xinqiao_adapters::formats::{decode, sniff};
 use xinqiao_core::model::{
     Columns, Encoding, Finding, FixedColumn, FormatKind, FormatSpec, HeaderSpec, Place, Row,
 };
 use xinqiao_core::spi::{DecodeError, Limits, RowSink, Scratch};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+
+use crate::adapters::formats::{decode, sniff};
 
 const LIMITS: Limits =
     Limits { inflated_bytes: 1 << 20, rows: 200, columns: 32, cell_bytes: 1 << 12, depth: 16 };

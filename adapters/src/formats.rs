@@ -1,9 +1,12 @@
 //! Bytes → rows: one file per family of formats, and the registry.
 
+mod archive;
 mod biff;
 mod book;
+mod dbf;
 mod delimited;
 mod finding;
+mod fixed;
 mod guard;
 mod header;
 mod json;
@@ -23,16 +26,31 @@ pub use sniff::{Sniffed, sniff};
 
 /// Every family.
 pub const FORMATS: &[&dyn Format] =
-    &[&delimited::Delimited, &workbook::Workbook, &xml::Xml, &json::Json];
+    &[&delimited::Delimited, &fixed::Fixed, &workbook::Workbook, &dbf::Dbf, &xml::Xml, &json::Json];
 
 /// The decoder of a kind.
 pub fn find(kind: FormatKind) -> Option<&'static dyn Format> {
     FORMATS.iter().copied().find(|format| format.kinds().contains(&kind))
 }
 
-/// Decodes a message as `spec` says: every row into `sink`. Blocking. What has to be held meanwhile
-/// is held in `scratch`.
+/// Decodes a message as `spec` says: every row into `sink`. Blocking. A ZIP of such messages is
+/// opened, and each row tells the member it stands in. What has to be held meanwhile is held in
+/// `scratch`.
 pub fn decode(
+    spec: &FormatSpec,
+    input: &mut dyn ReadSeek,
+    limits: &Limits,
+    scratch: ScratchSpace<'_>,
+    sink: &mut dyn RowSink,
+) -> Result<(), DecodeError> {
+    if let Some(zip) = archive::open(input)? {
+        return archive::decode(zip, spec, limits, scratch, sink);
+    }
+    one(spec, input, limits, scratch, sink)
+}
+
+/// Decodes one message that is no archive.
+fn one(
     spec: &FormatSpec,
     input: &mut dyn ReadSeek,
     limits: &Limits,
@@ -159,8 +177,9 @@ mod tests {
 
     #[test]
     fn a_workbook_is_no_text() {
+        let workbook = rust_xlsxwriter::Workbook::new().save_to_buffer().unwrap();
         for kind in [FormatKind::Csv, FormatKind::Ndjson, FormatKind::Json, FormatKind::Xml] {
-            let (rows, end) = decode(kind, b"PK\x03\x04\x14\0\x06\0...");
+            let (rows, end) = decode(kind, &workbook);
             assert!(rows.is_empty(), "{kind:?}");
             assert!(matches!(end, Err(DecodeError::WrongFormat { .. })), "{kind:?}: {end:?}");
         }
@@ -177,6 +196,40 @@ mod tests {
             rows,
             ["第1条 a|a=18.50:Number|b|c/d=x;y|e[1]/f=1:Number", "第2条 a|a=2:Number|b|c/d|e[1]/f"]
         );
+    }
+
+    #[test]
+    fn hubs_envelopes_are_records_by_their_path() {
+        let message = |fields: &str| {
+            format!(
+                "<?xml version=\"1.0\" encoding=\"utf-8\"?><ExchangeMessage><Header><sender>33\
+                 </sender><flow>1</flow></Header><Body>{fields}</Body></ExchangeMessage>"
+            )
+        };
+        let spec = |record: &str| FormatSpec {
+            record: Some(record.to_owned()),
+            ..FormatSpec::new(FormatKind::Xml)
+        };
+        let fields =
+            "<fields><XK_WSH>样许1号</XK_WSH><BZ></BZ></fields><fields><xk_wsh>2</xk_wsh></fields>";
+        let (rows, end) =
+            testing::decode(&spec("/ExchangeMessage/Body/fields"), message(fields).as_bytes());
+        end.unwrap();
+        assert_eq!(rows, ["第1条 XK_WSH|XK_WSH=样许1号|BZ", "第2条 XK_WSH|XK_WSH|BZ|xk_wsh=2"]);
+
+        for (nothing, rows) in [
+            ("<DATAS>本日无数据</DATAS>", 0),
+            ("<DATAS><DATA>本日无数据</DATA></DATAS>", 0),
+            ("<DATAS><DATA/></DATAS>", 0),
+            ("<DATAS/>", 0),
+            ("<DATAS><DATA>样许1号</DATA></DATAS>", 1),
+        ] {
+            for spec in [spec("/DATAS/DATA"), FormatSpec::new(FormatKind::Xml)] {
+                let (told, end) = testing::decode(&spec, nothing.as_bytes());
+                end.unwrap();
+                assert_eq!(told, vec!["1!row.malformed"; rows], "{nothing}");
+            }
+        }
     }
 
     #[test]

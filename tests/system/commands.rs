@@ -97,6 +97,32 @@ fn a_sample_becomes_a_draft_and_a_wrong_word_an_answer_in_chinese() {
     for line in ["target: admin-licence/2021", "  XK_XDR_MC: { from: [\"subject/name\"] }"] {
         assert!(nested.lines().any(|l| l.starts_with(line)), "{line} in\n{nested}");
     }
+    // A table, in an archive beside what is no table; the table names its columns.
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = vec![0x03, 26, 1, 10, 0, 0, 0, 0, 97, 0, 31, 0];
+    table.resize(32, 0);
+    for (name, width) in [("CF_WSH", 20u8), ("CF_NR_FK", 10)] {
+        let mut part = name.as_bytes().to_vec();
+        part.resize(11, 0);
+        part.extend([b'C', 0, 0, 0, 0, width]);
+        part.resize(32, 0);
+        table.extend(part);
+    }
+    table.extend([0x0d, 0x1a]);
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in [("说明.txt", &b"x"[..]), ("xzcf.dbf", &table)] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, bytes).unwrap();
+    }
+    for (name, bytes) in [("a.dbf", table), ("a.zip", zip.finish().unwrap().into_inner())] {
+        let sample = folder.path().join(name);
+        std::fs::write(&sample, bytes).unwrap();
+        let draft = xinqiao(&["mapping", "new", "--sample", sample.to_str().unwrap()]);
+        let draft = text(&draft.stdout);
+        for line in ["  format: dbf", "  CF_WSH: { from: [\"CF_WSH\"] }"] {
+            assert!(draft.lines().any(|l| l.starts_with(line)), "{name}: {line} in\n{draft}");
+        }
+    }
     let wrong = xinqiao(&["statsu"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("没有命令“statsu”"), "{}", text(&wrong.stderr));

@@ -1,14 +1,17 @@
 //! The way data goes, through a whole gateway in process, to a platform stand-in.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use xinqiao::clock::ShiftedClock;
+use xinqiao::clock::{ShiftedClock, SystemClock};
 use xinqiao::commands::demo::platform::{Outcome, Platform, PlatformOptions};
 use xinqiao::compose::Gateway;
-use xinqiao_core::model::Timestamp;
+use xinqiao::pipeline::{Job, in_memory, process};
+use xinqiao_core::model::{MappingId, Timestamp};
+use xinqiao_core::spi::Clock as _;
 use xinqiao_store::{ItemFilter, RowOutcome, Store};
-use xinqiao_tests::{Client, Row, World, csv, ndjson};
+use xinqiao_tests::{Client, HEADINGS, Row, World, csv, ndjson};
 
 use crate::watch::{at_rest, counts, messages, until, verdicts};
 
@@ -235,4 +238,31 @@ async fn a_half_written_file_waits_until_it_is_whole() {
     scene.rest(2).await;
     assert_eq!(scene.platform.ledger().len(), 12);
     scene.end().await;
+}
+
+#[test]
+fn members_with_their_columns_in_another_order_are_each_read_by_their_own() {
+    let world = World::new("http://127.0.0.1:9/", "127.0.0.1:0").unwrap();
+    let domain = world.domain();
+    let (_, mapping) = &domain.mappings[&MappingId::new("made-csv").unwrap()];
+    let whole = csv([Row::new(1)]);
+    // The same row, its columns from last to first.
+    let back = |cells: Vec<String>| cells.into_iter().rev().collect::<Vec<_>>().join(",");
+    let headings = HEADINGS.map(str::to_owned).to_vec();
+    let cells = Row::new(1).cells().map(|cell| format!("\"{cell}\"")).to_vec();
+    let turned = [back(headings), back(cells)].join("\n");
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, text) in [("a.csv", &whole), ("b.csv", &turned)] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, text.as_bytes()).unwrap();
+    }
+    let today = SystemClock.now().shanghai_date();
+    let job = Job { mapping, domain: &domain, today, skip: 0, scratch: &in_memory };
+    let mut fields = Vec::new();
+    let notes = process(&job, &mut zip.finish().unwrap(), &mut |row| {
+        fields.push(row.record.unwrap_or_else(|| panic!("{:?}", row.findings)).fields);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(notes.unwrap().rows, 2);
+    assert!(fields[0] == fields[1], "{fields:?}");
 }

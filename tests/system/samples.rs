@@ -65,24 +65,54 @@ fn hostile_files_end_soon_and_small() {
 }
 
 #[test]
-fn every_real_workbook_ends_in_rows_or_a_finding() {
+fn every_real_file_ends_in_rows_or_a_finding() {
     let world = World::new("http://127.0.0.1:9/", "127.0.0.1:0").unwrap();
     let mut seen = 0;
-    for folder in ["sgs/zj-templates", "sgs/sz-credit"] {
-        for file in files(&samples().join(folder)) {
-            if !file.extension().is_some_and(|e| e == "xls" || e == "xlsx") {
-                continue;
-            }
-            let run = dry_run(&world, &file, "workbook");
-            let said = format!("{}{}", run.output, run.error);
-            let chinese = said.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
-            assert!(run.code.is_some_and(|code| code <= 2), "{}: {said}", run.name);
-            assert!(chinese || said.contains("\"rows\""), "{} says nothing: {said}", run.name);
-            assert!(!said.contains("panicked"), "{}: {said}", run.name);
-            seen += 1;
-        }
+    for file in all_files(&samples()) {
+        let Some(format) = format_of(&file) else { continue };
+        let run = dry_run(&world, &file, format);
+        let said = format!("{}{}", run.output, run.error);
+        let chinese = said.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+        assert!(run.code.is_some_and(|code| code <= 2), "{}: {said}", run.name);
+        assert!(chinese || said.contains("\"rows\""), "{} says nothing: {said}", run.name);
+        assert!(!said.contains("panicked"), "{}: {said}", run.name);
+        seen += 1;
     }
-    assert!(seen >= 20, "{seen} workbooks");
+    assert!(seen >= 100, "{seen} files");
+}
+
+#[test]
+fn a_real_file_becomes_a_draft() {
+    for (file, format) in [
+        ("dbf/xzcf_cp936.dbf", "dbf"),
+        ("xlsx/calamine/any_sheets.xlsb", "workbook"),
+        ("xlsx/calamine/base.ods", "workbook"),
+        ("sgs/messages/gd_exchange_xk_upper.xml", "xml"),
+    ] {
+        let draft = Command::new(binary())
+            .args(["mapping", "new", "--target", "admin-licence/2021", "--sample"])
+            .arg(samples().join(file))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&draft.stdout);
+        assert!(text.contains(&format!("  format: {format}\n")), "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_real_table_comes_out_with_its_memos() {
+    let world = World::new("http://127.0.0.1:9/", "127.0.0.1:0").unwrap();
+    let folder = samples().join("dbf");
+    let table = folder.join("xzcf_cp936.dbf");
+    let alone = dry_run(&world, &table, "dbf");
+    assert!(alone.output.contains("没有备注文件"), "{}{}", alone.output, alone.error);
+    let zip = world.path().join("table.zip");
+    let mut python = Command::new("python3");
+    python.args(["-m", "zipfile", "-c"]).arg(&zip).arg(&table).arg(folder.join("xzcf_cp936.fpt"));
+    assert!(python.status().unwrap().success());
+    let whole = dry_run(&world, &zip, "dbf");
+    assert!(!whole.output.contains("备注文件"), "{}", whole.output);
+    assert!(whole.output.contains("\"reject\":5"), "{}{}", whole.output, whole.error);
 }
 
 struct Run {
@@ -98,10 +128,16 @@ struct Run {
 /// `xinqiao run --dry-run` in a process of its own, whose peak memory its last line tells.
 fn dry_run(world: &World, file: &Path, format: &str) -> Run {
     let mapping = world.path().join(format!("{format}.yaml"));
-    let record = if format == "xml" { ", record: /*/*" } else { "" };
-    let text = xinqiao_tests::mapping("csv")
+    let more = match format {
+        "xml" => ", record: /*/*",
+        _ => "",
+    };
+    let mut text = xinqiao_tests::mapping("csv")
         .replace("made-csv", &format!("made-{format}"))
-        .replace("format: csv, encoding: auto", &format!("format: {format}{record}"));
+        .replace("format: csv, encoding: auto", &format!("format: {format}{more}"));
+    if format == "dbf" {
+        text.push_str("  BZ: { from: BZ }\n");
+    }
     std::fs::write(&mapping, text).unwrap();
     // The shell tells the peak of its child: /proc has it only while the child lives.
     let begun = Instant::now();
@@ -134,6 +170,29 @@ fn dry_run(world: &World, file: &Path, format: &str) -> Run {
 const PEAK: &str = "import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:]).returncode
 print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)";
+
+/// The format a file of this name is sent in; `None` for what is no feed.
+fn format_of(file: &Path) -> Option<&'static str> {
+    Some(match file.extension()?.to_str()? {
+        "xls" | "xlsx" | "xlsb" | "ods" => "workbook",
+        "dbf" => "dbf",
+        "csv" => "csv",
+        "tsv" => "tsv",
+        "json" => "json",
+        "xml" | "wsdl" => "xml",
+        "zip" => "csv",
+        _ => return None,
+    })
+}
+
+fn all_files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = files(folder);
+    let inside = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    for folder in inside.filter(|path| path.is_dir()) {
+        all.extend(all_files(&folder));
+    }
+    all
+}
 
 fn samples() -> PathBuf {
     let folder = std::env::var_os("XINQIAO_SAMPLES");

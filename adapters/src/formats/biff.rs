@@ -12,7 +12,7 @@ use std::io::{Cursor, Read, SeekFrom, Write};
 use cfb::{CompoundFile, Version};
 use xinqiao_core::spi::{DecodeError, Limits, ReadSeek};
 
-use super::guard::{broken, wrong};
+use super::guard::{ENCRYPTED, broken, wrong};
 
 /// A full BIFF8 sheet of 65,536 rows is well below.
 const MAX_STREAM: u64 = 128 << 20;
@@ -57,8 +57,6 @@ pub(super) fn clean(input: &mut dyn ReadSeek, limits: &Limits) -> Result<Vec<u8>
     copy.flush()?;
     Ok(copy.into_inner().into_inner())
 }
-
-const ENCRYPTED: DecodeError = DecodeError::Forbidden("加密(有密码)的工作簿");
 
 fn truncated() -> DecodeError {
     broken("XLS记录不完整,文件可能被截断")

@@ -1,5 +1,8 @@
 //! The filled cells of a workbook, row by row, whichever container it came in.
 
+mod ods;
+mod xlsb;
+
 use std::io::{BufReader, Cursor, SeekFrom};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,13 +12,17 @@ use xinqiao_core::model::CellKind;
 use xinqiao_core::spi::{DecodeError, Limits, ReadSeek};
 
 use super::biff;
-use super::guard::{self, Container, broken};
+use super::guard::{self, Container, ENCRYPTED, Holds, broken};
 use super::text::record_bytes;
+use ods::Ods;
+use xlsb::Xlsb;
 
 /// An open workbook, checked by [`guard`] or [`biff`] before calamine saw it.
 pub(super) enum Book<'a> {
     Xlsx(Box<Xlsx<BufReader<&'a mut dyn ReadSeek>>>),
     Xls(Box<Xls<Cursor<Vec<u8>>>>),
+    Xlsb(Box<Xlsb<'a>>),
+    Ods(Box<Ods<'a>>),
 }
 
 /// What [`Book::rows`] gives its rows to; `Break` ends the reading.
@@ -27,10 +34,23 @@ impl<'a> Book<'a> {
         match guard::container(input)? {
             None => Err(guard::not_a_workbook(input)),
             Some(Container::Zip) => {
-                guard::check_zip(input, limits)?;
+                let held = guard::check_zip(input, limits)?;
                 input.seek(SeekFrom::Start(0))?;
-                let book = Xlsx::new(BufReader::new(input)).map_err(|e| xlsx_fault(&e, 1))?;
-                Ok(Self::Xlsx(Box::new(book)))
+                match held {
+                    Holds::Xlsb => {
+                        let book = Xlsb::open(guard::open_zip(input)?, limits)?;
+                        Ok(Self::Xlsb(Box::new(book)))
+                    }
+                    Holds::Ods => {
+                        let book = Ods::open(guard::open_zip(input)?, limits)?;
+                        Ok(Self::Ods(Box::new(book)))
+                    }
+                    _ => {
+                        let book =
+                            Xlsx::new(BufReader::new(input)).map_err(|e| xlsx_fault(&e, 1))?;
+                        Ok(Self::Xlsx(Box::new(book)))
+                    }
+                }
             }
             // calamine indexes XLS records without checking. The check before it leaves no known
             // way to a panic; if there is an unknown one, it is the sender's file that is broken
@@ -48,18 +68,22 @@ impl<'a> Book<'a> {
 
     /// The sheet of this name, or all visible ones.
     pub(super) fn sheets(&self, named: Option<&str>) -> Vec<String> {
+        let pick = |sheets: &mut dyn Iterator<Item = (&str, bool)>| {
+            let wanted = sheets.filter(|(name, visible)| named.map_or(*visible, |n| n == *name));
+            wanted.map(|(name, _)| name.to_owned()).collect()
+        };
         let meta = match self {
             Self::Xlsx(book) => book.sheets_metadata(),
             Self::Xls(book) => book.sheets_metadata(),
+            Self::Xlsb(book) => return pick(&mut book.sheets()),
+            Self::Ods(book) => return pick(&mut book.sheets()),
         };
-        meta.iter()
-            .filter(|sheet| sheet.typ == SheetType::WorkSheet)
-            .filter(|sheet| match named {
-                Some(name) => sheet.name == name,
-                None => sheet.visible == SheetVisible::Visible,
-            })
-            .map(|sheet| sheet.name.clone())
-            .collect()
+        pick(
+            &mut meta
+                .iter()
+                .filter(|sheet| sheet.typ == SheetType::WorkSheet)
+                .map(|sheet| (sheet.name.as_str(), sheet.visible == SheetVisible::Visible)),
+        )
     }
 
     /// Whether there is a sheet of this name.
@@ -74,7 +98,7 @@ impl<'a> Book<'a> {
         limits: &Limits,
         each: Each<'_>,
     ) -> Result<(), DecodeError> {
-        let mut rows = Rows { row: SheetRow::default(), total: 0, limits, each };
+        let mut rows = Rows { row: SheetRow::default(), total: 0, stopped: false, limits, each };
         match self {
             Self::Xlsx(book) => {
                 let mut cells =
@@ -88,6 +112,8 @@ impl<'a> Book<'a> {
                     }
                 }
             }
+            Self::Xlsb(book) => book.rows(sheet, limits, &mut rows)?,
+            Self::Ods(book) => book.rows(sheet, limits, &mut rows)?,
             Self::Xls(book) => {
                 let range = book
                     .worksheet_range(sheet)
@@ -102,7 +128,7 @@ impl<'a> Book<'a> {
                 }
             }
         }
-        rows.flush().map(drop)
+        if rows.stopped { Ok(()) } else { rows.flush().map(drop) }
     }
 }
 
@@ -137,6 +163,8 @@ impl SheetRow {
 struct Rows<'a, 'f> {
     row: SheetRow,
     total: u64,
+    /// Whoever takes the rows has enough.
+    stopped: bool,
     limits: &'a Limits,
     each: Each<'f>,
 }
@@ -187,6 +215,7 @@ impl Rows<'_, '_> {
             return Ok(ControlFlow::Continue(()));
         }
         let flow = (self.each)(&self.row)?;
+        self.stopped = flow.is_break();
         self.row.text.clear();
         self.row.cells.clear();
         Ok(flow)
@@ -255,14 +284,14 @@ fn render_date(date: ExcelDateTime, into: &mut String) -> CellKind {
 
 /// The shortest decimal text of a number's first 15 significant digits, all that Excel keeps: the
 /// binary tail beyond is noise (0.1+0.2 is stored as 0.30000000000000004).
-fn number_text(number: f64) -> String {
+pub(super) fn number_text(number: f64) -> String {
     let rounded = format!("{number:.14e}").parse::<f64>().unwrap_or(number);
     if rounded == 0.0 { "0".to_owned() } else { rounded.to_string() }
 }
 
 fn xlsx_fault(error: &XlsxError, row: u64) -> DecodeError {
     match error {
-        XlsxError::Password => DecodeError::Forbidden("加密(有密码)的工作簿"),
+        XlsxError::Password => ENCRYPTED,
         _ => DecodeError::Malformed {
             line: row.max(1),
             detail: "工作簿内容不合XLSX规范,文件可能已损坏".to_owned(),

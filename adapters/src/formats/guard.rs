@@ -63,18 +63,67 @@ pub(super) fn not_a_workbook(input: &mut dyn ReadSeek) -> DecodeError {
 
 /// The bytes are no workbook this gateway reads.
 pub(super) fn wrong(detail: &str) -> DecodeError {
-    DecodeError::WrongFormat { expected: "XLSX或XLS工作簿", detail: detail.to_owned() }
+    DecodeError::WrongFormat { expected: "工作簿", detail: detail.to_owned() }
 }
 
-/// Checks a ZIP container as a whole.
-pub(super) fn check_zip(input: &mut dyn ReadSeek, limits: &Limits) -> Result<(), DecodeError> {
+/// An open ZIP container.
+pub(super) type Archive<'a> = ZipArchive<BufReader<&'a mut dyn ReadSeek>>;
+
+/// What a ZIP container holds, by the names in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    Xlsx,
+    Xlsb,
+    Ods,
+    /// Another document of Office, WPS or OpenDocument.
+    Document,
+    /// Files.
+    Files,
+}
+
+/// Opens a ZIP container; nothing is inflated yet.
+pub(super) fn open_zip(input: &mut dyn ReadSeek) -> Result<Archive<'_>, DecodeError> {
     input.seek(SeekFrom::Start(0))?;
-    let mut zip = ZipArchive::new(BufReader::new(&mut *input)).map_err(zip_fault)?;
+    let zip = ZipArchive::new(BufReader::new(input)).map_err(zip_fault)?;
     if zip.len() > MAX_ENTRIES {
         return Err(DecodeError::Limit {
             what: "压缩包内的文件数", limit: MAX_ENTRIES as u64
         });
     }
+    Ok(zip)
+}
+
+/// Tells documents from archives of files.
+pub(super) fn holds(zip: &Archive<'_>) -> Holds {
+    let mut seen = [false; 5];
+    for name in zip.file_names_raw() {
+        let name = name.to_ascii_lowercase();
+        let all: [&[u8]; 5] = [
+            b"xl/workbook.bin",
+            b"[content_types].xml",
+            b"content.xml",
+            b"mimetype",
+            b"meta-inf/manifest.xml",
+        ];
+        for (seen, wanted) in seen.iter_mut().zip(all) {
+            *seen |= name == wanted;
+        }
+        if name == b"xl/workbook.xml" {
+            return Holds::Xlsx;
+        }
+    }
+    match seen {
+        [true, ..] => Holds::Xlsb,
+        [_, true, ..] => Holds::Document,
+        [_, _, true, mimetype, manifest] if mimetype || manifest => Holds::Ods,
+        _ => Holds::Files,
+    }
+}
+
+/// Checks a ZIP container as a whole and tells which workbook it is.
+pub(super) fn check_zip(input: &mut dyn ReadSeek, limits: &Limits) -> Result<Holds, DecodeError> {
+    let mut zip = open_zip(input)?;
+    let held = holds(&zip);
     let mut left = limits.inflated_bytes;
     let mut workbook = false;
     for ix in 0..zip.len() {
@@ -83,26 +132,20 @@ pub(super) fn check_zip(input: &mut dyn ReadSeek, limits: &Limits) -> Result<(),
         if unsafe_name(&name) {
             return Err(DecodeError::Forbidden("压缩包内有越界的文件路径"));
         }
-        if name == "xl/workbook.bin" {
-            return Err(wrong("这是XLSB二进制工作簿,请用Excel或WPS另存为.xlsx"));
-        }
         workbook |= name.ends_with("workbook.xml");
         let is_xml = name.ends_with(".xml") || name.ends_with(".rels");
         let (whole, events) = match name.rsplit('/').next() {
             Some("sharedstrings.xml") => (MAX_WHOLE, MAX_STRING_EVENTS),
+            // Read record by record.
+            Some(_) if held == Holds::Xlsb && name.starts_with("xl/worksheets/") => {
+                (u64::MAX, u64::MAX)
+            }
             Some("styles.xml") => (MAX_WHOLE, MAX_STYLE_EVENTS),
             _ if is_xml => (u64::MAX, u64::MAX),
             _ => (MAX_WHOLE, u64::MAX),
         };
         let packed = entry.compressed_size();
-        let mut part = Part {
-            inner: entry,
-            taken: 0,
-            left,
-            whole,
-            ratio: packed.saturating_mul(MAX_RATIO).max(RATIO_FROM),
-            run: u64::MAX,
-        };
+        let mut part = Part { whole, ..Part::new(entry, packed, left) };
         if is_xml {
             part = check_xml(part, limits, events)?;
         }
@@ -110,10 +153,10 @@ pub(super) fn check_zip(input: &mut dyn ReadSeek, limits: &Limits) -> Result<(),
         io::copy(&mut part, &mut io::sink()).map_err(|e| part_fault(e, limits))?;
         left = part.left;
     }
-    if workbook {
-        Ok(())
-    } else {
-        Err(wrong("压缩包内没有工作簿,可能是文档或普通压缩包"))
+    match held {
+        Holds::Xlsb | Holds::Ods => Ok(held),
+        _ if workbook => Ok(Holds::Xlsx),
+        _ => Err(wrong("压缩包内没有工作簿,可能是文档或普通压缩包")),
     }
 }
 
@@ -171,15 +214,23 @@ fn check_xml<R: Read>(
 const CHUNK: usize = 32 << 10;
 
 /// One entry while it is inflated.
-struct Part<R> {
+pub(super) struct Part<R> {
     inner: R,
     taken: u64,
     /// What the whole archive may still inflate to.
-    left: u64,
+    pub(super) left: u64,
     whole: u64,
     ratio: u64,
     /// What the XML event at hand may still take.
     run: u64,
+}
+
+impl<R> Part<R> {
+    /// An entry of `packed` bytes in an archive that may inflate to `left` more.
+    pub(super) fn new(inner: R, packed: u64, left: u64) -> Self {
+        let ratio = packed.saturating_mul(MAX_RATIO).max(RATIO_FROM);
+        Self { inner, taken: 0, left, whole: u64::MAX, ratio, run: u64::MAX }
+    }
 }
 
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -211,16 +262,16 @@ impl<R: Read> Read for Part<R> {
     }
 }
 
-fn part_fault(error: io::Error, limits: &Limits) -> DecodeError {
+/// Why inflating an entry ended.
+pub(super) fn part_fault(error: io::Error, limits: &Limits) -> DecodeError {
     shared_fault(&error, limits)
 }
 
 fn shared_fault(error: &io::Error, limits: &Limits) -> DecodeError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Hit>()) {
-        Some(Hit::Total) => DecodeError::Limit {
-            what: "工作簿解压后的字节数",
-            limit: limits.inflated_bytes,
-        },
+        Some(Hit::Total) => {
+            DecodeError::Limit { what: "解压后的字节数", limit: limits.inflated_bytes }
+        }
         Some(Hit::Whole) => DecodeError::Limit {
             what: "工作簿的样式、共享文字或附件解压后的字节数",
             limit: MAX_WHOLE,
@@ -233,11 +284,13 @@ fn shared_fault(error: &io::Error, limits: &Limits) -> DecodeError {
     }
 }
 
-fn zip_fault(error: ZipError) -> DecodeError {
+/// A password is on it.
+pub(super) const ENCRYPTED: DecodeError = DecodeError::Forbidden("加密(有密码)的工作簿或压缩包");
+
+/// Why a ZIP container cannot be read.
+pub(super) fn zip_fault(error: ZipError) -> DecodeError {
     match error {
-        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
-            DecodeError::Forbidden("加密(有密码)的工作簿")
-        }
+        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => ENCRYPTED,
         _ => broken("压缩包损坏,文件可能不完整"),
     }
 }

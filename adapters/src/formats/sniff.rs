@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use xinqiao_core::model::{
     CellKind, Columns, Encoding, Finding, FormatKind, FormatSpec, HeaderSpec, Place, Row,
 };
-use xinqiao_core::spi::{DecodeError, Limits, ReadSeek, RowSink};
+use xinqiao_core::spi::{DecodeError, Limits, ReadSeek, RowSink, Scratch};
 
 use super::book::Book;
-use super::{find, guard, header, text, workbook};
+use super::guard::{Container, Holds};
+use super::{archive, dbf, find, guard, header, text, workbook};
 
 /// How much of a text is looked at to tell what it is.
 const HEAD: u64 = 64 << 10;
@@ -21,9 +22,10 @@ const EXAMPLES: usize = 5;
 pub struct Sniffed {
     /// The family, by content first and by the name's ending second.
     pub kind: FormatKind,
-    /// The encoding found; [`Encoding::Auto`] for a workbook, which has none.
+    /// The encoding found; [`Encoding::Auto`] for a workbook, which has none, and a table, which says
+    /// its own.
     pub encoding: Encoding,
-    /// The heading row, from 1; `None` for trees.
+    /// The heading row, from 1; `None` for trees and tables.
     pub header_row: Option<u32>,
     /// The sheet looked at; `None` if the workbook has only one, and for texts.
     pub sheet: Option<String>,
@@ -45,16 +47,59 @@ impl Sniffed {
     }
 }
 
-/// Looks at `input`. `name` is the file's name, if known. Errors are those of decoding:
-/// [`DecodeError::NoHeading`] if no row looks like a heading.
+/// Looks at `input`; of an archive, at the member with the most columns. `name` is the file's name,
+/// if known. Errors are those of decoding: [`DecodeError::NoHeading`] if no row looks like a
+/// heading. Fixed-width text cannot be told from other text.
 pub fn sniff(
     name: Option<&str>,
     input: &mut dyn ReadSeek,
     limits: &Limits,
 ) -> Result<Sniffed, DecodeError> {
-    if guard::container(input)?.is_some() {
-        return sniff_workbook(input, limits);
+    match guard::container(input)? {
+        Some(Container::Compound) => sniff_workbook(input, limits),
+        Some(Container::Zip) if guard::holds(&guard::open_zip(input)?) == Holds::Files => {
+            sniff_archive(input, limits)
+        }
+        Some(Container::Zip) => sniff_workbook(input, limits),
+        None if dbf::is_table(input)? => {
+            look(FormatSpec::new(FormatKind::Dbf), None, input, limits)
+        }
+        None => sniff_text(name, input, limits),
     }
+}
+
+/// Members are held in memory: a sample is small, and this is more than one may be.
+const SAMPLE: u64 = 256 << 20;
+
+fn sniff_archive(input: &mut dyn ReadSeek, limits: &Limits) -> Result<Sniffed, DecodeError> {
+    let Some(mut zip) = archive::open(input)? else { return Err(DecodeError::NoHeading) };
+    let mut left = SAMPLE.min(limits.inflated_bytes);
+    let room = || -> Box<dyn Scratch> { Box::new(Vec::new()) };
+    let (mut first, mut widest) = (None, None::<Sniffed>);
+    // Of a table's members, the table alone.
+    for member in archive::members(&mut zip, FormatKind::Dbf)? {
+        let seen = member.read(&mut zip, limits, &mut left, &room).and_then(|mut input| {
+            let name = Some(member.name.as_str());
+            sniff(name, &mut *input, limits)
+        });
+        match seen {
+            // A note beside the data looks like a table of one column.
+            Ok(seen) if widest.as_ref().is_none_or(|w| w.headings.len() < seen.headings.len()) => {
+                widest = Some(seen);
+            }
+            Ok(_) => {}
+            Err(fault @ DecodeError::Limit { .. }) => return Err(member.fault(fault)),
+            Err(fault) => first = first.or(Some(member.fault(fault))),
+        }
+    }
+    widest.ok_or_else(|| first.unwrap_or_else(|| guard::broken("压缩包里没有文件")))
+}
+
+fn sniff_text(
+    name: Option<&str>,
+    input: &mut dyn ReadSeek,
+    limits: &Limits,
+) -> Result<Sniffed, DecodeError> {
     let encoding = text::detect(Encoding::Auto, input)?;
     let mut head = Vec::new();
     text::TextReader::new(input, encoding, u64::MAX, u64::MAX / 2)
@@ -207,6 +252,10 @@ fn look(
     let mut first = First::default();
     let format = find(spec.kind).ok_or_else(|| io::Error::other("no decoder"))?;
     format.decode(&spec, input, limits, &mut first)?;
+    // A table names its columns even where it has no record.
+    if spec.kind == FormatKind::Dbf && first.headings.is_empty() {
+        first.headings = dbf::names(input)?;
+    }
     Ok(Sniffed {
         kind: spec.kind,
         encoding: spec.encoding,
@@ -240,6 +289,7 @@ impl RowSink for First {
 mod tests {
     use std::io::Cursor;
 
+    use super::super::testing;
     use super::*;
 
     fn look_at(name: &str, bytes: &[u8]) -> Sniffed {
@@ -289,5 +339,24 @@ mod tests {
         assert_eq!((seen.kind, seen.header_row, seen.sheet), (FormatKind::Workbook, Some(2), None));
         assert_eq!(seen.headings, ["名称", "文号", "金额"]);
         assert_eq!(seen.examples, [[CellKind::Text, CellKind::Text, CellKind::Number]]);
+    }
+
+    #[test]
+    fn tables_and_archives_are_told_by_content() {
+        let cells: &[&[u8]] = &[b"x", b"  1"];
+        let columns = [("WSH", 'C', 4), ("JE", 'N', 3)];
+        let table = testing::made_table(0x03, &columns, &[(b' ', cells)]);
+        let seen = look_at("a.csv", &table);
+        assert_eq!((seen.kind, seen.header_row), (FormatKind::Dbf, None));
+        assert_eq!(seen.headings, ["WSH", "JE"]);
+        assert_eq!(seen.examples, [[CellKind::Text, CellKind::Number]]);
+        let empty = testing::made_table(0x03, &columns, &[]);
+        assert_eq!(look_at("a.dbf", &empty).headings, ["WSH", "JE"]);
+        let zip = testing::made_zip(&[("a.fpt", b"memo"), ("a.dbf", &table)]);
+        assert_eq!(look_at("a.zip", &zip), seen);
+        let csv = "名称,文号,日期\n甲,1,2\n".as_bytes();
+        let zip = testing::made_zip(&[("说明.txt", b"x"), ("数据.csv", csv)]);
+        let seen = look_at("a.zip", &zip);
+        assert_eq!((seen.kind, seen.headings.len()), (FormatKind::Csv, 3));
     }
 }

@@ -10,10 +10,14 @@ use quick_xml::events::{BytesStart, Event};
 use xinqiao_core::model::{CellKind, Columns, FormatKind, FormatSpec, Row, Shape};
 use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink};
 
+use super::finding;
 use super::json::set_cell;
 use super::text::{Hit, TextReader, detect, hit_fault, io_fault, record_bytes};
 
 const MAX_ATTRIBUTES: usize = 1_000;
+
+/// In a record without elements: there is no record.
+const NOTHING: &str = "无数据";
 
 /// XML. Records are the elements at `record` (`/DATAS/DATA`), or the children of the root. Cells
 /// are paths below the record: `party/name`, `@id`, `name[2]` for the second of its name. Without
@@ -183,12 +187,18 @@ impl Walk<'_> {
         if let Some(depth) = self.record_depth {
             if self.open.len() == depth {
                 self.record_depth = None;
-                self.open.pop();
-                return Ok(if self.row.is_blank() {
-                    ControlFlow::Continue(())
-                } else {
-                    self.sink.row(&self.columns, &self.row)
-                });
+                let own = self.open.pop().map(|open| open.text).unwrap_or_default();
+                if !self.row.is_blank() {
+                    return Ok(self.sink.row(&self.columns, &self.row));
+                }
+                // `<DATA>本日无数据</DATA>` is how some systems report that there is nothing.
+                if own.trim().is_empty() || own.contains(NOTHING) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let message = "该条只有文字,没有子元素,不知是哪一项的值".to_owned();
+                let fix = "请核对记录路径 record 与文件的结构,每项的值应在各自的元素里";
+                let finding = finding::malformed(message, fix);
+                return Ok(self.sink.bad_row(&self.row.place, finding));
             }
             let path = self.path(None);
             if let Some(done) = self.open.pop()

@@ -321,6 +321,15 @@ pub enum DecodeError {
     /// Something forbidden is in the file (DOCTYPE, external entity, password).
     #[error("文件含有不允许的内容:{0}")]
     Forbidden(&'static str),
+    /// A member of an archive cannot be read.
+    #[error("压缩包里的文件“{name}”不能读取")]
+    Member {
+        /// Its name, for people.
+        name: String,
+        /// Why.
+        #[source]
+        fault: Box<Self>,
+    },
 }
 
 impl Classify for DecodeError {
@@ -333,12 +342,14 @@ impl Classify for DecodeError {
             Self::NoHeading => "decode.no-heading",
             Self::Limit { .. } => "decode.limit",
             Self::Forbidden(_) => "decode.forbidden",
+            Self::Member { fault, .. } => fault.code(),
         }
     }
 
     fn blame(&self) -> crate::fault::Blame {
         match self {
             Self::Io(_) => crate::fault::Blame::Operator,
+            Self::Member { fault, .. } => fault.blame(),
             _ => crate::fault::Blame::Agency,
         }
     }
@@ -346,6 +357,7 @@ impl Classify for DecodeError {
     fn retry(&self) -> crate::fault::Retry {
         match self {
             Self::Io(_) => crate::fault::Retry::Backoff,
+            Self::Member { fault, .. } => fault.retry(),
             _ => crate::fault::Retry::Never,
         }
     }

@@ -24,7 +24,7 @@ fn run() {
         fs::write("list.pem", list).expect("writes");
         std::process::exit(0);
     }
-    for (target, seeds) in all() {
+    for (target, seeds) in all().into_iter().chain(xinqiao_fuzz::formats::seeds()) {
         let folder = Path::new(&argument).join(target);
         fs::create_dir_all(&folder).expect("makes its folder");
         for (number, seed) in seeds.iter().enumerate() {

@@ -78,20 +78,21 @@ impl Columns {
     /// Words for a person: where the cell of `column` in the row at `place` stands.
     pub fn locate(&self, place: &Place, column: u16) -> String {
         let position = self.positions.get(usize::from(column)).copied().unwrap_or(0);
-        match self.shape {
+        let cell = match self.shape {
             Shape::Grid => {
                 let mut cell = grid_letters(position);
                 cell.push_str(&place.row.to_string());
-                match &place.sheet {
-                    Some(sheet) => format!("{sheet}!{cell}"),
-                    None => cell,
-                }
+                cell
             }
             Shape::Delimited => format!("第{}行第{}列", place.row, position + 1),
             Shape::Tree => {
                 let name = self.names.get(usize::from(column)).map_or("", |n| n);
                 format!("第{}条 {name}", place.row)
             }
+        };
+        match &place.sheet {
+            Some(sheet) => format!("{sheet}!{cell}"),
+            None => cell,
         }
     }
 }
@@ -111,7 +112,8 @@ fn grid_letters(position: u32) -> String {
 /// Where a row stands in its message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Place {
-    /// The workbook's sheet, when the message has more than one.
+    /// The workbook's sheet, when the message has more than one; in an archive the member, and
+    /// `member!sheet` where the member has more than one.
     pub sheet: Option<Arc<str>>,
     /// Grid: the sheet's row number. Delimited: the line the row begins on. Tree: the record's
     /// number. All from 1.
@@ -231,7 +233,7 @@ mod tests {
         assert_eq!(grid_letters(16383), "XFD");
         let mut text = Columns::new(Shape::Delimited);
         text.push("a", 0);
-        assert_eq!(text.locate(&place, 0), "第12行第1列");
+        assert_eq!(text.locate(&place, 0), "处罚!第12行第1列");
     }
 
     #[test]

@@ -52,7 +52,8 @@ impl Rows<'_, '_> {
 
 impl RowSink for Rows<'_, '_> {
     fn row(&mut self, columns: &Columns, row: &Row) -> ControlFlow<()> {
-        if self.last.as_ref().is_none_or(|last| last.len() != columns.len()) {
+        // Another sheet or member may have as many columns in another order.
+        if self.last.as_ref().is_none_or(|last| last.names() != columns.names()) {
             self.last = Some(columns.clone());
             self.mapper.bind(columns);
             if self.job.mapping.on_unknown_column == UnknownColumn::Reject

@@ -61,10 +61,15 @@ struct Remote<S: Server> {
 
 impl<S: Server> Remote<S> {
     async fn link(&self) -> Result<S::Link, ServerError> {
-        match self.link.lock().await.take() {
+        match self.kept().await {
             Some(link) => Ok(link),
             None => self.server.connect().await,
         }
+    }
+
+    /// The session of the last act. The lock is let go of at once.
+    async fn kept(&self) -> Option<S::Link> {
+        self.link.lock().await.take()
     }
 
     /// Puts the session back if it can be used further.
@@ -92,7 +97,7 @@ impl<S: Server> Place for Remote<S> {
     ) -> BoxFuture<'a, Result<Vec<Listed>, Trouble>> {
         Box::pin(async move {
             // A session that idled since the last look may have been closed: that is no fault.
-            if let Some(mut link) = self.link.lock().await.take() {
+            if let Some(mut link) = self.kept().await {
                 let listed = link.list(&self.folder, now, exactly).await;
                 if listed.as_ref().err().is_none_or(ServerError::stands) {
                     return self.back(link, listed).await;

@@ -311,6 +311,25 @@ async fn what_is_wrong_is_told_clearly() {
             write(&server.path("in").join("a.csv"), b"a");
             let desk = Desk::new(|_, _| {});
             desk.run(source(&server, &by_password, PASSWORD), |desk| desk.count() == 1).await;
+            let locked =
+                with(json!({ "key-file": server.path("locked"), "passphrase": { "env": "P" } }));
+            let desk = Desk::new(|_, _| {});
+            desk.run(source(&server, &locked, PASSWORD), |desk| desk.count() == 1).await;
+            let factory = sources::find("sftp").unwrap();
+            let problems = factory.build(&locked, &Password("wrong")).err().unwrap();
+            assert_eq!(problems[0].at, "key-file", "{problems:?}");
+            // A server that has an RSA key only.
+            let config = std::fs::read_to_string(server.path("sshd_config")).unwrap();
+            let old = config.replace("/host\n", "/old\n");
+            std::fs::write(server.path("sshd_config"), old).unwrap();
+            server.kill();
+            server.again();
+            let told = fault(&params, PASSWORD).await;
+            assert!(told.starts_with("source.untrusted:") && told.contains("不支持 rsa"), "{told}");
+            std::fs::write(server.path("sshd_config"), config).unwrap();
+            server.kill();
+            server.again();
+            std::fs::remove_file(server.path("in").join("a.csv")).unwrap();
         } else {
             let denied = fault(&params, "wrong").await;
             assert!(denied.starts_with("source.denied: 登录文件服务器被拒绝"), "{denied}");

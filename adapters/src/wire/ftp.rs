@@ -296,7 +296,7 @@ impl Link for FtpLink {
         let path = self.absolute(folder);
         missing(self.control.ask("CWD", &path).await?)?;
         if self.machine {
-            match self.lines("MLSD", |line| listing::mlsd(line)).await {
+            match self.lines("MLSD", listing::mlsd).await {
                 Err(ServerError::Refused(_)) => self.machine = false,
                 listed => return listed,
             }

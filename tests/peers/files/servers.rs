@@ -19,7 +19,8 @@ pub(super) const PASSWORD: &str = "s3cret";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// vsftpd: explicit TLS, session reuse required, `LIST` only.
+    /// vsftpd: explicit TLS, session reuse required, `LIST` only; names an inner address for passive
+    /// connections, as behind an address translation.
     Vsftpd,
     /// The same with TLS 1.2 only.
     Vsftpd12,
@@ -92,10 +93,15 @@ impl Server {
             all.extend(children(parent));
             at += 1;
         }
-        for pid in all {
-            signal(pid, Signal::KILL);
+        for pid in &all {
+            signal(*pid, Signal::KILL);
         }
         let _ = child.wait();
+        // A process that is still going holds the port.
+        let begun = Instant::now();
+        while all.iter().any(|pid| is_alive(*pid)) && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::yield_now();
+        }
     }
 
     /// The parameters by which a source or target gets in.
@@ -166,7 +172,7 @@ impl Server {
                          rsa_cert_file={dir}/server.pem\nrsa_private_key_file={dir}/server.key\n\
                          secure_chroot_dir={dir}/empty\npam_service_name=vsftpd\n\
                          vsftpd_log_file={dir}/vsftpd.log\nxferlog_enable=YES\n\
-                         log_ftp_protocol=YES\nport_enable=YES\nconnect_from_port_20=NO\n"
+                         log_ftp_protocol=YES\npasv_address=10.255.255.1\nport_enable=YES\nconnect_from_port_20=NO\n"
                     ),
                 );
                 let most = if self.kind == Kind::Vsftpd12 { "MaxProtocol = TLSv1.2\n" } else { "" };
@@ -220,14 +226,21 @@ impl Server {
                 ),
             ),
             Kind::Openssh => {
-                for key in ["host", "other", "user"] {
-                    said(
-                        Command::new("ssh-keygen")
-                            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                            .arg(self.path(key)),
-                    );
+                let made = [
+                    ("host", "ed25519", ""),
+                    ("other", "ecdsa", ""),
+                    ("user", "ed25519", ""),
+                    ("locked", "ecdsa", PASSWORD),
+                    ("old", "rsa", ""),
+                ];
+                for (name, kind, passphrase) in made {
+                    let mut command = Command::new("ssh-keygen");
+                    command.args(["-q", "-t", kind, "-N", passphrase, "-f"]);
+                    said(command.arg(self.path(name)));
                 }
-                std::fs::copy(self.path("user.pub"), self.path("keys")).unwrap();
+                let public =
+                    |name| std::fs::read_to_string(self.path(&format!("{name}.pub"))).unwrap();
+                write("keys", public("user") + &public("locked"));
                 open_up(&self.path("keys"), 0o644);
                 write(
                     "sshd_config",
@@ -330,17 +343,26 @@ fn open_up(path: &Path, mode: u32) {
 fn children(parent: i32) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // `pid (name) state parent …`; the name may have brackets of its own.
-        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        let after = state(pid);
         if after.split_whitespace().nth(1).and_then(|text| text.parse().ok()) == Some(parent) {
             found.push(pid);
         }
     }
     found
+}
+
+/// `state parent …` of a process; empty if there is none.
+fn state(pid: i32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // `pid (name) state parent …`; the name may have brackets of its own.
+    stat.rsplit_once(')').map_or(String::new(), |(_, after)| after.trim().to_owned())
+}
+
+fn is_alive(pid: i32) -> bool {
+    !matches!(state(pid).chars().next(), None | Some('Z' | 'X'))
 }
 
 fn signal(pid: i32, signal: Signal) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use xinqiao_core::fault::Blame;
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::{BoxFuture, ByteStream, Fault, FileSink, Source};
@@ -17,8 +18,7 @@ use crate::wire::files::{Exactly, Link, Listed, Server, ServerError, Stamp, join
 use crate::wire::params::Params;
 
 /// Reads what sources on file servers share, `directory`, `done-directory` and `feedback-directory`
-/// among it, and makes the source once the server is known. The maker is called only for its
-/// problems if something is wrong already.
+/// among it, and makes the source if the server is known.
 pub(in crate::sources) fn watch<S: Server>(
     params: &mut Params<'_>,
     server: Option<S>,
@@ -50,6 +50,9 @@ pub(in crate::sources) fn watch<S: Server>(
     Some(Arc::new(Watch { place, habits, feedback }))
 }
 
+/// Line by line a server could take for ever.
+const LONGEST_LISTING: Duration = Duration::from_secs(600);
+
 struct Remote<S: Server> {
     server: Arc<S>,
     shown: String,
@@ -70,6 +73,17 @@ impl<S: Server> Remote<S> {
     /// The session of the last act. The lock is let go of at once.
     async fn kept(&self) -> Option<S::Link> {
         self.link.lock().await.take()
+    }
+
+    async fn listed(
+        &self,
+        link: &mut S::Link,
+        now: Timestamp,
+        exactly: Exactly<'_>,
+    ) -> Result<Vec<Listed>, ServerError> {
+        let listing = link.list(&self.folder, now, exactly);
+        let late = |_| ServerError::Broken("目录列得太慢,已放弃".to_owned());
+        timeout(LONGEST_LISTING, listing).await.map_err(late)?
     }
 
     /// Puts the session back if it can be used further.
@@ -98,13 +112,13 @@ impl<S: Server> Place for Remote<S> {
         Box::pin(async move {
             // A session that idled since the last look may have been closed: that is no fault.
             if let Some(mut link) = self.kept().await {
-                let listed = link.list(&self.folder, now, exactly).await;
+                let listed = self.listed(&mut link, now, exactly).await;
                 if listed.as_ref().err().is_none_or(ServerError::stands) {
                     return self.back(link, listed).await;
                 }
             }
             let mut link = self.link().await.map_err(|error| trouble(&error))?;
-            let listed = link.list(&self.folder, now, exactly).await;
+            let listed = self.listed(&mut link, now, exactly).await;
             self.back(link, listed).await
         })
     }

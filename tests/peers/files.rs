@@ -26,12 +26,15 @@ use servers::{Kind, PASSWORD, Server, USER, merge};
 
 mod servers;
 
+/// Sees the name and how much of it came.
+type Eye = dyn Fn(&str, usize) + Send + Sync;
+
 /// Keeps what it takes, by name; calls `eye` for every chunk on its way.
 struct Desk {
     held: Mutex<Vec<(String, Vec<u8>)>>,
     faults: Mutex<Vec<String>>,
     cursor: Mutex<Option<Vec<u8>>>,
-    eye: Box<dyn Fn(&str, usize) + Send + Sync>,
+    eye: Box<Eye>,
     changed: watch::Sender<u64>,
 }
 

@@ -15,12 +15,14 @@ use super::{SourceFault, pause, wait_after};
 use crate::wire::files::{Exactly, Listed, Stamp};
 use crate::wire::params::Params;
 
+mod memory;
 pub(super) mod name;
 pub(super) mod remote;
 mod sequence;
 
+use memory::Memory;
 use name::{companions, is_whole_name, matches};
-use sequence::{Numbering, Series};
+use sequence::Numbering;
 
 /// A place where files stand.
 pub(super) trait Place: Send + Sync + 'static {
@@ -193,16 +195,6 @@ struct Look {
 }
 
 type Looks = BTreeMap<Vec<u8>, Look>;
-
-/// What is remembered for good, with every message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Memory {
-    /// Digests of what was taken and still stands.
-    taken: BTreeSet<u128>,
-    series: Series,
-    /// The gaps told last; not kept over a restart.
-    told: String,
-}
 
 impl<P: Place> Watch<P> {
     /// One look at the place. An error is one of the place or the inbox as a whole; it has been
@@ -479,45 +471,6 @@ impl Look {
     }
 }
 
-impl Memory {
-    /// Layout of the cursor: `f1`, then the 16-byte digest of every file taken that still stands in
-    /// the place; with numbered files `f2`, how many digests there are (4 bytes), the digests, and
-    /// the series as text. Another layout reads as nothing taken: the inbox knows duplicates by
-    /// content.
-    fn encode(&self) -> Vec<u8> {
-        let series = self.series.encode();
-        let mut bytes = if series.is_empty() {
-            b"f1".to_vec()
-        } else {
-            let count = u32::try_from(self.taken.len()).unwrap_or(u32::MAX);
-            [b"f2".as_slice(), &count.to_be_bytes()].concat()
-        };
-        for digest in &self.taken {
-            bytes.extend_from_slice(&digest.to_be_bytes());
-        }
-        bytes.extend_from_slice(series.as_bytes());
-        bytes
-    }
-
-    fn decode(cursor: &[u8]) -> Self {
-        let read = |digests: &[u8]| {
-            digests.as_chunks::<16>().0.iter().map(|digest| u128::from_be_bytes(*digest)).collect()
-        };
-        let (taken, series) = match cursor.split_first_chunk::<2>() {
-            Some((b"f1", digests)) => (read(digests), ""),
-            Some((b"f2", rest)) => {
-                let (count, rest) = rest.split_first_chunk::<4>().unwrap_or((&[0; 4], b""));
-                let count = usize::try_from(u32::from_be_bytes(*count)).unwrap_or(0);
-                let at = count.saturating_mul(16).min(rest.len());
-                let (digests, series) = rest.split_at_checked(at).unwrap_or((rest, b""));
-                (read(digests), std::str::from_utf8(series).unwrap_or_default())
-            }
-            _ => (BTreeSet::new(), ""),
-        };
-        Self { taken, series: Series::decode(series), told: String::new() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -536,18 +489,5 @@ mod tests {
         assert!(look(900_000, 100_000).settled(Timestamp(105_000), settle), "clock ahead");
         assert!(!look(900_000, 100_000).settled(Timestamp(104_000), settle));
         assert!(!look(0, 100_000).settled(Timestamp(100_000), Duration::ZERO), "one look only");
-    }
-
-    #[test]
-    fn the_cursor_reads_back_and_foreign_ones_are_empty() {
-        let mut memory = Memory { taken: BTreeSet::from([1, u128::MAX]), ..Memory::default() };
-        assert!(memory.encode().starts_with(b"f1"));
-        assert_eq!(Memory::decode(&memory.encode()), memory);
-        memory.series.take("a_#", 1, None);
-        memory.series.take("a_#", 3, None);
-        assert_eq!(Memory::decode(&memory.encode()), memory);
-        for foreign in [b"{}".as_slice(), b"", b"f", b"f2", b"f2\xff\xff\xff\xffshort"] {
-            assert!(Memory::decode(foreign).taken.is_empty());
-        }
     }
 }

@@ -2,10 +2,13 @@
 
 use xinqiao_core::spi::TargetFactory;
 
+mod files;
+mod ftp;
 mod rest;
+mod sftp;
 
 /// Every kind of target.
-pub const TARGETS: &[&dyn TargetFactory] = &[&rest::Rest];
+pub const TARGETS: &[&dyn TargetFactory] = &[&ftp::Ftp, &rest::Rest, &sftp::Sftp];
 
 /// The kind of target with this name in `gateway.yaml`.
 pub fn find(kind: &str) -> Option<&'static dyn TargetFactory> {

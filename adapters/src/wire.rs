@@ -2,6 +2,9 @@
 
 pub(crate) mod dial;
 pub(crate) mod digest;
+pub(crate) mod files;
+pub(crate) mod ftp;
 pub(crate) mod http;
 pub(crate) mod params;
+pub(crate) mod sftp;
 pub(crate) mod tls;

@@ -8,6 +8,8 @@ mod certificates;
 #[cfg(test)]
 mod envelopes;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod material;

@@ -1,26 +1,28 @@
 //! `folder`: takes files that agencies put into a folder (监视目录), each once, when it is whole.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
 use serde_json::Value;
-use xinqiao_core::fault::{Blame, Retry, io_words};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use xinqiao_core::fault::{Blame, io_words};
 use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::{
-    Arrival, BoxFuture, ByteStream, Fault, FeedbackRoad, FileSink, ParamProblem, Secrets, Source,
-    SourceContext, SourceFactory,
+    BoxFuture, ByteStream, Fault, FileSink, ParamProblem, Secrets, Source, SourceFactory,
 };
 
-use super::{SourceFault, pause, wait_after};
+use super::files::name::numbered;
+use super::files::{After, Habits, Place, Trouble, Watch, Why, fault};
+use crate::wire::files::{Exactly, Listed, Names, Stamp};
 use crate::wire::params::{Params, Problems};
-
-mod file;
-
-use file::{Stamp, is_whole_name, matches, shown};
 
 /// The kind `folder`. Parameters:
 ///
@@ -34,27 +36,14 @@ use file::{Stamp, is_whole_name, matches, shown};
 /// | `after` | `leave`, `move` or `delete`, once the receipt is there | `leave` |
 /// | `move-to` | where to, on the same file system | with `move` |
 /// | `max-bytes` | larger files are reported and left | 2 GiB |
-/// | `feedback-to` | a folder of its own that feedback is put into | none |
+/// | `sequence`, `sequence-first` | how names are numbered, so that missing numbers are told | none |
+/// | `feedback-to` | folder that verdicts are put into | none |
 pub(super) struct Folder;
 
 #[derive(Debug, Clone)]
-struct Watch {
+struct Local {
     path: PathBuf,
-    pattern: String,
-    settle: Duration,
-    poll: Duration,
-    flag: Option<String>,
-    after: After,
     move_to: PathBuf,
-    max_bytes: u64,
-    feedback_to: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
-    Leave,
-    Move,
-    Delete,
 }
 
 impl SourceFactory for Folder {
@@ -65,373 +54,282 @@ impl SourceFactory for Folder {
     fn build(&self, params: &Value, _: &dyn Secrets) -> Result<Arc<dyn Source>, Vec<ParamProblem>> {
         let problems = Problems::default();
         let mut params = Params::new(params, &problems);
-        let poll_least = Duration::from_millis(1);
-        let watch = Watch {
-            path: params.need_text("path").into(),
-            pattern: params.text("pattern").unwrap_or_else(|| "*".to_owned()).to_lowercase(),
-            settle: params.seconds("settle-seconds", Duration::from_secs(5), Duration::ZERO),
-            poll: params.seconds("poll-seconds", Duration::from_secs(2), poll_least),
-            flag: params.text("flag"),
-            after: params.choice(
-                "after",
-                &[("leave", After::Leave), ("move", After::Move), ("delete", After::Delete)],
-                After::Leave,
-            ),
-            move_to: params.text("move-to").unwrap_or_default().into(),
-            max_bytes: params.number("max-bytes", 2 << 30),
-            feedback_to: params.text("feedback-to").map(PathBuf::from),
-        };
-        if watch
-            .feedback_to
-            .as_ref()
-            .is_some_and(|to| to.as_os_str().is_empty() || *to == watch.path)
-        {
-            params.problem_of("feedback-to", "须是 path 以外的目录,否则反馈会被当作报文收取");
-        }
-        if (watch.after == After::Move) != params.has("move-to") {
-            params.problem_of("move-to", "after: move 时须给出,其他情况下不能给出");
-        }
-        if params.has("move-to") && watch.move_to.as_os_str().is_empty() {
-            params.problem_of("move-to", "不能为空");
-        }
-        if params.has("move-to") && watch.move_to == watch.path {
+        let path = PathBuf::from(params.need_text("path"));
+        let (habits, move_to) = Habits::from_params(&mut params, Duration::from_secs(2), "move-to");
+        if habits.after == After::Move && Path::new(&move_to) == path {
             params.problem_of("move-to", "不能与 path 相同");
         }
-        if watch.flag.as_deref() == Some("") {
-            params.problem_of("flag", "不能为空");
+        let feedback = params.text("feedback-to").map(PathBuf::from);
+        if feedback.as_ref().is_some_and(|to| to.as_os_str().is_empty() || *to == path) {
+            params.problem_of("feedback-to", "须是 path 以外的目录,否则反馈会被当作报文收取");
         }
         params.done();
         let problems = problems.into_inner();
-        if problems.is_empty() { Ok(Arc::new(watch)) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let feedback = feedback.map(|folder| Arc::new(Feedback(folder)) as Arc<dyn FileSink>);
+        let place = Local { path, move_to: move_to.into() };
+        Ok(Arc::new(Watch { place, habits, feedback }))
     }
 }
 
-/// A folder that feedback is put into.
-struct Put(PathBuf);
+impl Place for Local {
+    fn shown(&self) -> String {
+        self.path.display().to_string()
+    }
 
-impl FileSink for Put {
-    fn put(&self, name: String, bytes: bytes::Bytes) -> BoxFuture<'_, Result<(), Fault>> {
+    fn name(&self, name: &[u8]) -> String {
+        Names::utf8().shown(name)
+    }
+
+    fn list<'a>(
+        &'a self,
+        _: Timestamp,
+        _: Exactly<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Listed>, Trouble>> {
         Box::pin(async move {
-            let begun = self.0.join(format!(".{name}.tmp"));
+            let (path, aside) = (self.path.clone(), self.move_to.clone());
+            let listed = tokio::task::spawn_blocking(move || list(&path, &aside)).await;
+            listed.map_err(io::Error::other).and_then(|listed| listed).map_err(|e| trouble(&e))
+        })
+    }
+
+    fn open<'a>(
+        &'a self,
+        file: &'a Listed,
+        why: Why,
+    ) -> BoxFuture<'a, Result<ByteStream, Trouble>> {
+        Box::pin(async move {
+            read(&self.at(&file.name), file.stamp, why).await.map_err(|e| trouble(&e))
+        })
+    }
+
+    fn stat<'a>(&'a self, file: &'a Listed) -> BoxFuture<'a, Result<Stamp, Trouble>> {
+        Box::pin(async move { stamp_of(&self.at(&file.name)).await.map_err(|e| trouble(&e)) })
+    }
+
+    fn move_aside<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<(), Trouble>> {
+        Box::pin(async move {
+            move_into(&self.at(name), &self.move_to, name).await.map_err(|error| {
+                match error.kind() {
+                    io::ErrorKind::CrossesDevices => Trouble::File(format!(
+                        "{};move-to 须与 path 在同一文件系统",
+                        io_words(&error)
+                    )),
+                    _ => trouble(&error),
+                }
+            })
+        })
+    }
+
+    fn delete<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<(), Trouble>> {
+        Box::pin(async move {
+            tokio::fs::remove_file(self.at(name)).await.map_err(|error| trouble(&error))
+        })
+    }
+}
+
+impl Local {
+    fn at(&self, name: &[u8]) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name))
+    }
+}
+
+fn trouble(error: &io::Error) -> Trouble {
+    match error.kind() {
+        io::ErrorKind::NotFound => Trouble::Gone,
+        _ => Trouble::File(io_words(error).into_owned()),
+    }
+}
+
+/// A folder that takes feedback.
+struct Feedback(PathBuf);
+
+impl FileSink for Feedback {
+    fn put(&self, name: String, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
             let put = async {
-                tokio::fs::write(&begun, &bytes).await?;
-                tokio::fs::File::open(&begun).await?.sync_all().await?;
-                tokio::fs::rename(&begun, self.0.join(&name)).await
+                let part = self.0.join(format!(".{name}.part"));
+                let mut file = File::create(&part).await?;
+                file.write_all(&bytes).await?;
+                file.sync_all().await?;
+                tokio::fs::rename(&part, self.0.join(&name)).await
             };
-            put.await.map_err(|error: std::io::Error| {
-                let text = format!("无法写入反馈目录 {}({})", self.0.display(), io_words(&error));
-                Box::new(fault("source.feedback", Blame::Operator, text)) as Fault
+            put.await.map_err(|error: io::Error| {
+                let (folder, why) = (self.0.display(), io_words(&error));
+                let text = format!("反馈文件 {name} 无法写入目录 {folder}({why})");
+                Box::new(fault("source.feedback-not-put", Blame::Operator, text)) as Fault
             })
         })
     }
 }
 
-impl Source for Watch {
-    fn feedback(&self) -> Option<FeedbackRoad> {
-        let to = self.feedback_to.clone()?;
-        Some(FeedbackRoad::Files(Arc::new(Put(to))))
+fn stamp(meta: &std::fs::Metadata) -> Stamp {
+    let nanos = |seconds, rest| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    Stamp {
+        size: meta.len(),
+        modified_ns: nanos(meta.mtime(), meta.mtime_nsec()),
+        changed_ns: nanos(meta.ctime(), meta.ctime_nsec()),
+        inode: meta.ino(),
     }
+}
 
-    fn run(self: Arc<Self>, context: SourceContext) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let mut attempt = 0;
-            let mut taken = loop {
-                if context.shutdown.has_begun() {
-                    return;
+/// Of what stands at `path` itself, not of what it links to.
+async fn stamp_of(path: &Path) -> io::Result<Stamp> {
+    tokio::fs::symlink_metadata(path).await.map(|meta| stamp(&meta))
+}
+
+/// The regular files of a folder. Blocking. `aside` must be another folder: files moved from a
+/// folder into itself would come back for ever.
+fn list(path: &Path, aside: &Path) -> io::Result<Vec<Listed>> {
+    if !aside.as_os_str().is_empty() {
+        let (here, there) = (std::fs::metadata(path)?, std::fs::metadata(aside)?);
+        if (here.dev(), here.ino()) == (there.dev(), there.ino()) {
+            return Err(io::Error::other("move-to 与 path 是同一目录"));
+        }
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        // A file that vanished between the two calls is no fault.
+        let Ok(meta) = std::fs::symlink_metadata(entry.path()) else { continue };
+        if meta.is_file() {
+            files.push(Listed { name: entry.file_name().into_vec(), stamp: stamp(&meta) });
+        }
+    }
+    Ok(files)
+}
+
+/// Streams a file that must look like `expected` before and after: a change ends the stream with an
+/// error and says so in `why`, so that nothing half-written is ever acknowledged.
+async fn read(path: &Path, expected: Stamp, why: Why) -> io::Result<ByteStream> {
+    let file = File::open(path).await?;
+    if stamp(&file.metadata().await?) != expected {
+        return Err(io::Error::other("文件刚刚有变化"));
+    }
+    let state = (file, 0_u64);
+    Ok(Box::pin(stream::try_unfold(state, move |(mut file, done)| {
+        let why = Arc::clone(&why);
+        async move {
+            let step = async {
+                let mut chunk = BytesMut::with_capacity(64 << 10);
+                let len = file.read_buf(&mut chunk).await?;
+                let done = done + u64::try_from(len).unwrap_or(0);
+                let same = stamp(&file.metadata().await?) == expected;
+                if done > expected.size || !same || (len == 0 && done != expected.size) {
+                    return Err(io::Error::other("文件在读取时有变化"));
                 }
-                match context.inbox.cursor().await {
-                    Ok(cursor) => break decode(cursor.as_deref().unwrap_or_default()),
-                    Err(fault) => {
-                        context.inbox.progress(Err(fault.as_ref()));
-                        attempt += 1;
-                        let wait = wait_after(attempt, fault.retry(), self.poll, &context);
-                        pause(wait, &context.shutdown).await;
-                    }
-                }
+                Ok((len > 0).then(|| (chunk.freeze(), (file, done))))
             };
-            let mut looks = BTreeMap::new();
-            attempt = 0;
-            while !context.shutdown.has_begun() {
-                let wait = match self.round(&context, &mut taken, &mut looks).await {
-                    Ok(()) => {
-                        attempt = 0;
-                        self.poll
-                    }
-                    Err(retry) => {
-                        attempt += 1;
-                        wait_after(attempt, retry, self.poll, &context)
+            step.await.inspect_err(|_: &io::Error| {
+                *why.lock().unwrap_or_else(PoisonError::into_inner) = Some(Trouble::Changed);
+            })
+        }
+    })))
+}
+
+/// Moves a file into a folder of the same file system. A taken name gets `-1`, `-2`, …; the name
+/// is reserved by an empty file first, because a rename silently replaces.
+async fn move_into(from: &Path, folder: &Path, name: &[u8]) -> io::Result<()> {
+    tokio::fs::symlink_metadata(from).await?;
+    for attempt in 0_u32.. {
+        let to = folder.join(OsStr::from_bytes(&numbered(name, attempt)));
+        match File::options().write(true).create_new(true).open(&to).await {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                return match tokio::fs::rename(from, &to).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        let _ = tokio::fs::remove_file(&to).await;
+                        Err(error)
                     }
                 };
-                pause(wait, &context.shutdown).await;
-            }
-        })
-    }
-}
-
-/// What is remembered of a file between two rounds.
-#[derive(Debug, Clone)]
-struct Look {
-    stamp: Stamp,
-    since: Timestamp,
-    attempts: u32,
-    not_before: Timestamp,
-}
-
-type Looks = BTreeMap<OsString, Look>;
-
-impl Watch {
-    /// One look at the folder. An error is one of the folder or the inbox as a whole; it has been
-    /// reported. One file's trouble does not hold up the others.
-    async fn round(
-        &self,
-        context: &SourceContext,
-        taken: &mut BTreeSet<u128>,
-        looks: &mut Looks,
-    ) -> Result<(), Retry> {
-        let (path, aside) = (self.path.clone(), self.move_to.clone());
-        let listed = tokio::task::spawn_blocking(move || file::list(&path, &aside)).await;
-        let listed = match listed.map_err(std::io::Error::other).and_then(|listed| listed) {
-            Ok(listed) => listed,
-            Err(error) => {
-                let text = format!("无法读取目录 {}({})", self.path.display(), io_words(&error));
-                let fault = fault("source.folder-unreadable", Blame::Operator, text);
-                context.inbox.progress(Err(&fault));
-                return Err(Retry::Backoff);
-            }
-        };
-        // The memory is bounded by what stands in the folder.
-        let present: BTreeSet<u128> = listed.iter().map(|(name, at)| at.digest(name)).collect();
-        taken.retain(|digest| present.contains(digest));
-        let names: BTreeSet<&OsString> = listed.iter().map(|(name, _)| name).collect();
-        looks.retain(|name, _| names.contains(name));
-
-        let mut trouble: Option<SourceFault> = None;
-        let mut count = 0_u64;
-        for (name, stamp) in &listed {
-            if context.shutdown.has_begun() {
-                break;
-            }
-            let now = context.clock.now();
-            if !self.wanted(name, &names) {
-                continue;
-            }
-            let digest = stamp.digest(name);
-            let is_taken = taken.contains(&digest);
-            if is_taken && self.after == After::Leave {
-                continue;
-            }
-            let look = looks.entry(name.clone()).or_insert_with(|| Look::first(*stamp, now));
-            if look.stamp != *stamp || now < look.since {
-                *look = Look::first(*stamp, now);
-            }
-            if now < look.not_before || !(is_taken || look.settled(now, self.settle)) {
-                continue;
-            }
-            let done = if is_taken {
-                Ok(())
-            } else {
-                self.take(context, name, *stamp, taken).await.inspect(|()| count += 1)
-            };
-            let done = match done {
-                Ok(()) => self.dispose(name, *stamp).await,
-                Err(Failure::File(fault)) => Err(fault),
-                Err(Failure::Inbox(retry)) => return Err(retry),
-            };
-            match done {
-                Ok(()) => {
-                    looks.remove(name);
-                }
-                Err(fault) => {
-                    look.attempts += 1;
-                    let wait = wait_after(look.attempts, Retry::Backoff, self.poll, context);
-                    let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                    look.not_before = now.plus_millis(millis);
-                    trouble.get_or_insert(fault);
-                }
-            }
-        }
-        match &trouble {
-            Some(fault) => context.inbox.progress(Err(fault)),
-            None if count == 0 => context.inbox.progress(Ok("目录中没有新文件")),
-            None => context.inbox.progress(Ok(&format!("本轮接收{count}个文件"))),
-        }
-        Ok(())
-    }
-
-    fn wanted(&self, name: &OsString, names: &BTreeSet<&OsString>) -> bool {
-        let text = shown(name);
-        is_whole_name(&text)
-            && matches(&self.pattern, &text.to_lowercase())
-            && self.flag.as_deref().is_none_or(|flag| {
-                !text.ends_with(flag)
-                    && file::companions(name, flag).iter().any(|file| names.contains(file))
-            })
-    }
-
-    /// Hands one file to the inbox.
-    async fn take(
-        &self,
-        context: &SourceContext,
-        name: &OsString,
-        stamp: Stamp,
-        taken: &mut BTreeSet<u128>,
-    ) -> Result<(), Failure> {
-        let text = shown(name);
-        let limit = self.max_bytes;
-        if stamp.size > limit {
-            let why = format!("文件 {text} 超过上限{limit}字节,未接收");
-            return Err(Failure::File(fault("source.too-large", Blame::Agency, why)));
-        }
-        let unreadable = |error: &std::io::Error| {
-            let why = format!("无法读取文件 {text}({})", io_words(error));
-            Failure::File(fault("source.file-unreadable", Blame::Operator, why))
-        };
-        let broken = Arc::new(AtomicBool::new(false));
-        let body = file::read(&self.path.join(name), stamp, Arc::clone(&broken)).await;
-        let body: ByteStream = body.map_err(|error| unreadable(&error))?;
-        let digest = stamp.digest(name);
-        taken.insert(digest);
-        let cursor = Some(encode(taken));
-        let received =
-            context.inbox.receive(Arrival { name: Some(text.clone()), body, cursor }).await;
-        match received {
-            Ok(_) => Ok(()),
-            Err(fault) => {
-                taken.remove(&digest);
-                if broken.load(Ordering::Acquire) {
-                    let why = format!("文件 {text} 在读取时仍有变化,稍后再取");
-                    let changed = SourceFault {
-                        code: "source.file-changed",
-                        blame: Blame::Agency,
-                        retry: Retry::Backoff,
-                        text: why,
-                    };
-                    return Err(Failure::File(changed));
-                }
-                if fault.retry() == Retry::Never {
-                    let why = format!("文件 {text} 未被接收:{fault}");
-                    return Err(Failure::File(SourceFault {
-                        code: fault.code(),
-                        blame: fault.blame(),
-                        retry: Retry::Never,
-                        text: why,
-                    }));
-                }
-                context.inbox.progress(Err(fault.as_ref()));
-                Err(Failure::Inbox(fault.retry()))
             }
         }
     }
-
-    /// What `after` asks for, once the receipt is there. A file that changed since is a new one
-    /// and stays.
-    async fn dispose(&self, name: &OsString, stamp: Stamp) -> Result<(), SourceFault> {
-        let from = self.path.join(name);
-        if self.after == After::Leave || Stamp::of_path(&from).await.ok() != Some(stamp) {
-            return Ok(());
-        }
-        let mut files = vec![name.clone()];
-        if let Some(flag) = &self.flag {
-            files.extend(file::companions(name, flag));
-        }
-        for (i, file) in files.iter().enumerate() {
-            let from = self.path.join(file);
-            let done = if self.after == After::Move {
-                file::move_into(&from, &self.move_to, file).await
-            } else {
-                tokio::fs::remove_file(&from).await
-            };
-            match done {
-                Err(error) if i == 0 || error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(self.undisposed(name, &error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn undisposed(&self, name: &OsString, error: &std::io::Error) -> SourceFault {
-        let act = match self.after {
-            After::Move => format!("移到 {}", self.move_to.display()),
-            After::Delete | After::Leave => "删除".to_owned(),
-        };
-        let hint = match error.kind() {
-            std::io::ErrorKind::CrossesDevices => ";move-to 须与 path 在同一文件系统",
-            _ => "",
-        };
-        let why = io_words(error);
-        let text = format!("文件 {} 已接收,但无法{act}({why}){hint}", shown(name));
-        fault("source.file-not-moved", Blame::Operator, text)
-    }
-}
-
-enum Failure {
-    /// Of this file only.
-    File(SourceFault),
-    /// Of the inbox; reported.
-    Inbox(Retry),
-}
-
-fn fault(code: &'static str, blame: Blame, text: String) -> SourceFault {
-    SourceFault { code, blame, retry: Retry::Backoff, text }
-}
-
-impl Look {
-    fn first(stamp: Stamp, now: Timestamp) -> Self {
-        Self { stamp, since: now, attempts: 0, not_before: Timestamp(0) }
-    }
-
-    /// Two looks `settle` apart saw the same, and the file's own time is as old. A time in the
-    /// future says nothing (a sender's clock is ahead), then the looks decide.
-    fn settled(&self, now: Timestamp, settle: Duration) -> bool {
-        let settle = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
-        let modified = self.stamp.modified();
-        now > self.since
-            && now.millis_since(self.since) >= settle
-            && (modified > now || now.millis_since(modified) >= settle)
-    }
-}
-
-/// Layout of the cursor: `f1`, then the 16-byte digest of every file taken that still stands in
-/// the folder. Another layout reads as nothing taken: the inbox knows duplicates by content.
-fn encode(taken: &BTreeSet<u128>) -> Vec<u8> {
-    taken.iter().fold(b"f1".to_vec(), |mut bytes, digest| {
-        bytes.extend_from_slice(&digest.to_be_bytes());
-        bytes
-    })
-}
-
-fn decode(cursor: &[u8]) -> BTreeSet<u128> {
-    let digests = cursor.strip_prefix(b"f1").unwrap_or_default();
-    digests.as_chunks::<16>().0.iter().map(|digest| u128::from_be_bytes(*digest)).collect()
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::TryStreamExt;
+    use std::io::Write;
 
-    #[test]
-    fn a_file_settles_by_looks_and_by_its_own_time() {
-        let settle = Duration::from_secs(5);
-        let look = |modified_ms: i64, since| {
-            let ns = i128::from(modified_ms) * 1_000_000;
-            let stamp = Stamp { size: 1, modified_ns: ns, changed_ns: ns, inode: 1 };
-            Look::first(stamp, Timestamp(since))
-        };
-        assert!(!look(0, 100_000).settled(Timestamp(104_999), settle));
-        assert!(look(0, 100_000).settled(Timestamp(105_000), settle));
-        assert!(!look(101_000, 100_000).settled(Timestamp(105_000), settle), "written since");
-        assert!(look(900_000, 100_000).settled(Timestamp(105_000), settle), "clock ahead");
-        assert!(!look(900_000, 100_000).settled(Timestamp(104_000), settle));
-        assert!(!look(0, 100_000).settled(Timestamp(100_000), Duration::ZERO), "one look only");
+    fn is_changed(why: &Why) -> bool {
+        matches!(*why.lock().unwrap(), Some(Trouble::Changed))
     }
 
-    #[test]
-    fn the_cursor_reads_back_and_foreign_ones_are_empty() {
-        let taken = BTreeSet::from([1, u128::MAX]);
-        assert_eq!(decode(&encode(&taken)), taken);
-        assert!(decode(b"{}").is_empty());
-        assert!(decode(b"").is_empty());
+    #[tokio::test]
+    async fn a_file_written_to_while_read_breaks_the_stream() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, vec![b'x'; 200_000]).unwrap();
+        let stamp = stamp_of(&path).await.unwrap();
+        let why = Why::default();
+        let whole = read(&path, stamp, Arc::clone(&why)).await.unwrap();
+        let len: usize = whole
+            .map_ok(|chunk| chunk.len())
+            .try_fold(0, |a, b| async move { Ok(a + b) })
+            .await
+            .unwrap();
+        assert_eq!((len, is_changed(&why)), (200_000, false));
+
+        let mut stream = read(&path, stamp, Arc::clone(&why)).await.unwrap();
+        assert!(stream.try_next().await.unwrap().is_some());
+        std::fs::File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap();
+        let rest: Result<Vec<_>, _> = stream.try_collect().await;
+        assert!(rest.is_err() && is_changed(&why));
+        assert!(read(&path, stamp, why).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_in_anothers_place_is_another_whatever_its_times_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        let put = async |content: &str| {
+            // Written over, not renamed: the inode stays.
+            std::fs::write(&path, content).unwrap();
+            std::fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
+            stamp_of(&path).await.unwrap()
+        };
+        let (first, second) = (put("9001").await, put("9002").await);
+        assert_eq!((first.size, first.modified_ns), (second.size, second.modified_ns));
+        assert_ne!(first.digest(b"a.csv"), second.digest(b"a.csv"));
+    }
+
+    #[tokio::test]
+    async fn moving_never_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let aside = folder.path().join("done");
+        std::fs::create_dir(&aside).unwrap();
+        for content in ["1", "2", "3"] {
+            let from = folder.path().join("a.csv");
+            std::fs::write(&from, content).unwrap();
+            move_into(&from, &aside, b"a.csv").await.unwrap();
+        }
+        let read = |name| std::fs::read_to_string(aside.join(name)).unwrap();
+        assert_eq!([read("a.csv"), read("a-1.csv"), read("a-2.csv")], ["1", "2", "3"]);
+        assert!(move_into(&folder.path().join("none"), &aside, b"n").await.is_err());
+        assert!(!aside.join("n").try_exists().unwrap());
+    }
+
+    #[tokio::test]
+    async fn feedback_is_put_whole_and_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Feedback(folder.path().to_owned());
+        for text in ["one", "two"] {
+            sink.put("反馈.csv".to_owned(), Bytes::from(text)).await.unwrap();
+        }
+        let names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["反馈.csv"]);
+        assert_eq!(std::fs::read_to_string(folder.path().join("反馈.csv")).unwrap(), "two");
+        let gone = Feedback(folder.path().join("none"));
+        let fault = gone.put("a".to_owned(), Bytes::new()).await.unwrap_err();
+        assert_eq!(fault.code(), "source.feedback-not-put");
     }
 }

@@ -170,15 +170,7 @@ impl RestTarget {
         sealer: Option<&dyn Sealer>,
     ) -> Result<Request, TargetError> {
         let id = batch_id(batch);
-        let rows = batch.iter().map(|parcel| RowOut {
-            key: &parcel.key,
-            dataset: parcel.dataset.as_str(),
-            generation: parcel.generation,
-            operation: parcel.operation,
-            fields: &parcel.fields,
-        });
-        let body = Batch { batch: &id, count: batch.len(), rows: rows.collect() };
-        let body = serde_json::to_string(&body)
+        let body = batch_json(batch)
             .map_err(|_| TargetError::Rejected { detail: "无法生成请求内容".to_owned() })?;
         let body = match self.charset.encode(&body).0 {
             std::borrow::Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
@@ -281,8 +273,21 @@ fn refused_as_such(answer: &Answer) -> Result<(), TargetError> {
     })
 }
 
+/// A batch as JSON.
+pub(super) fn batch_json(batch: &[Parcel]) -> serde_json::Result<String> {
+    let rows = batch.iter().map(|parcel| RowOut {
+        key: &parcel.key,
+        dataset: parcel.dataset.as_str(),
+        generation: parcel.generation,
+        operation: parcel.operation,
+        fields: &parcel.fields,
+    });
+    let body = Batch { batch: &batch_id(batch), count: batch.len(), rows: rows.collect() };
+    serde_json::to_string(&body)
+}
+
 /// Names a batch: its length and a digest of its keys in order. The same parcels, the same name.
-fn batch_id(batch: &[Parcel]) -> String {
+pub(super) fn batch_id(batch: &[Parcel]) -> String {
     let digest = digest(batch.iter().map(|parcel| parcel.key.as_bytes()));
     format!("{}-{digest:032x}", batch.len())
 }

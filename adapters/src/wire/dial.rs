@@ -84,6 +84,11 @@ impl Outbound {
         Ok(())
     }
 
+    /// Whether `allow` is given and lists an address.
+    pub(crate) fn lists(&self, address: IpAddr) -> bool {
+        !self.allow.is_empty() && self.permits(address).is_ok()
+    }
+
     /// Tells of a host that is an address and may not be connected to; names are looked at when they
     /// are resolved.
     pub(crate) fn check_host(&self, params: &Params<'_>, key: &str, host: &str) {

@@ -191,7 +191,9 @@ impl Check<'_> {
     /// stays empty, for the adapter to refuse.
     fn resolved(&self, params: &file::Params) -> Value {
         let mut map = params.map.clone();
-        for key in ["path", "move-to", "feedback-to", "ca", "client-cert", "client-key"] {
+        let keys =
+            ["path", "move-to", "feedback-to", "ca", "client-cert", "client-key", "key-file"];
+        for key in keys {
             if let Some(Value::String(path)) = map.get_mut(key)
                 && !path.trim().is_empty()
             {
@@ -460,8 +462,10 @@ impl Check<'_> {
             let message = format!("{whose}:数据源 {} 不建立连接,请去掉 tls", file.kind.value);
             self.error(FEEDS, tls_at.unwrap_or_default(), "config.tls", message);
         }
-        if file.kind.value == "folder" {
-            self.watch(feed, &file.params, &params);
+        match file.kind.value.as_str() {
+            "folder" => self.watch(feed, &file.params, &params),
+            kind @ ("ftp" | "sftp") => self.watch_remote(feed, &file.params, kind, &params),
+            _ => {}
         }
         built
             .map_err(|problems| {
@@ -493,6 +497,38 @@ impl Check<'_> {
             }
         }
         let path = path.canonicalize().unwrap_or_else(|_| path.components().collect());
+        self.watch_once(feed, written, "path", path, pattern);
+    }
+
+    /// A folder of a file server: the same server by another name is not seen through.
+    fn watch_remote(&mut self, feed: &str, written: &At<file::Params>, kind: &str, params: &Value) {
+        let text = |key: &str| params.get(key).and_then(Value::as_str).unwrap_or_default();
+        let usual = match (kind, text("security")) {
+            ("sftp", _) => 22,
+            (_, "implicit") => 990,
+            _ => 21,
+        };
+        let port = params.get("port").and_then(Value::as_u64).unwrap_or(usual);
+        let (host, folder) = (text("host").to_lowercase(), text("directory"));
+        // What has no leading slash begins at the user's own folder.
+        let user = if folder.starts_with('/') { "" } else { text("user") };
+        let place = Path::new(kind).join(format!("{host}:{port}")).join(user);
+        let place = place.join(folder.trim_matches('/'));
+        let pattern = text("pattern");
+        let pattern = if pattern.is_empty() { "*" } else { pattern }.to_owned();
+        self.watch_once(feed, written, "directory", place.components().collect(), pattern);
+    }
+
+    /// Tells of another feed that would take the same files.
+    fn watch_once(
+        &mut self,
+        feed: &str,
+        written: &At<file::Params>,
+        key: &str,
+        path: PathBuf,
+        pattern: String,
+    ) {
+        let span = |key| written.value.place(key).unwrap_or(written.span.clone());
         let other = self
             .watched
             .iter()
@@ -502,7 +538,7 @@ impl Check<'_> {
                 "接入任务 {feed} 与 {other} 监视同一目录,pattern 又有重叠,同一文件会被两个任务各收一次:\
                  请换目录,或使 pattern 互不重叠"
             );
-            let at = if written.value.map.contains_key("pattern") { "pattern" } else { "path" };
+            let at = if written.value.map.contains_key("pattern") { "pattern" } else { key };
             self.error(FEEDS, span(at), "config.same-folder", message);
         }
         self.watched.push((feed.to_owned(), path, pattern));

@@ -213,6 +213,30 @@ fn a_push_feed_nobody_can_reach_is_a_warning() {
     assert_eq!(told(&gateway, FEEDS), ["feeds.yaml:9:21 config.no-listen"]);
 }
 
+#[test]
+fn a_folder_of_a_file_server_has_one_feed_too() {
+    let told_of = |second: &str| {
+        let head = FEEDS.split("  one:").next().unwrap();
+        let feed = |name, params: &str| {
+            format!(
+                "  {name}:\n    agency: yjj\n    mapping: yjj-admin-licence\n    targets: city\n    source: \
+                 {{ kind: ftp, params: {{ user: a, password: {{ file: token }}, security: plain, {params} }} }}\n"
+            )
+        };
+        let first = feed("one", "host: Ftp.example, directory: /in/, pattern: '*.csv'");
+        told(GATEWAY, &format!("{head}{first}{}", feed("two", second))).len()
+    };
+    assert_eq!(told_of("host: ftp.example, port: 21, directory: /in, pattern: 'a*'"), 1);
+    for other in [
+        "host: ftp.example, directory: /in, pattern: '*.xml'",
+        "host: ftp.example, directory: /other",
+        "host: ftp.example, directory: in",
+        "host: ftp.example, port: 2121, directory: /in",
+    ] {
+        assert_eq!(told_of(other), 0, "{other}");
+    }
+}
+
 /// Feeds of one agency that watch folders: path and pattern of each.
 fn watching(folders: &[(&str, &str)]) -> String {
     let mut feeds = FEEDS.split("  one:").next().unwrap().to_owned();
@@ -326,35 +350,32 @@ fn keys(build: &dyn Fn(&Value) -> Vec<ParamProblem>, at: &str) -> Vec<String> {
 
 #[test]
 fn every_parameter_the_code_knows_is_documented() {
-    let (_, rest) = DOC.split_once("## `folder`").unwrap();
-    let (folder, rest) = rest.split_once("## `rest`").unwrap();
-    let (pull, rest) = rest.split_once("## `push`").unwrap();
-    let (push, target) = rest.split_once("## 投递目标").unwrap();
-    let source = |kind: &'static str| {
-        move |params: &Value| {
-            let built = xinqiao_adapters::sources::find(kind).unwrap().build(params, &AnySecret);
-            built.err().unwrap_or_default()
-        }
+    // From a section's heading to the next.
+    let section = |heading: &str| {
+        let found = DOC.split("\n## ").find(|section| section.starts_with(heading));
+        found.unwrap_or_else(|| panic!("{heading} has no section"))
     };
+    let id = TargetId::new("city").unwrap();
     let pushed = |params: &Value| secrets::push(params, &AnySecret).err().unwrap_or_default();
-    let to = |params: &Value| {
-        let id = TargetId::new("city").unwrap();
-        let built = xinqiao_adapters::targets::find("rest").unwrap();
-        built.build(&id, params, &AnySecret).err().unwrap_or_default()
-    };
-    let kinds = xinqiao_adapters::sources::SOURCES.iter().map(|source| source.kind());
-    assert_eq!(kinds.collect::<Vec<_>>(), ["folder", "rest"], "a new kind has a section here");
-    assert_eq!(xinqiao_adapters::targets::TARGETS.len(), 1, "a new kind has a section here");
-    type Build<'a> = &'a dyn Fn(&Value) -> Vec<ParamProblem>;
-    let sections: [(&str, Build<'_>, usize); 4] = [
-        (folder, &source("folder"), 8),
-        (pull, &source("rest"), 40),
-        (push, &pushed, 2),
-        (target, &to, 14),
-    ];
-    for (text, build, least) in sections {
+    type Build<'a> = Box<dyn Fn(&Value) -> Vec<ParamProblem> + 'a>;
+    let mut sections: Vec<(&str, Build<'_>, usize)> =
+        vec![(section("`push`"), Box::new(pushed), 2)];
+    for source in xinqiao_adapters::sources::SOURCES {
+        let build = |params: &Value| source.build(params, &AnySecret).err().unwrap_or_default();
+        sections.push((section(&format!("`{}`", source.kind())), Box::new(build), 8));
+    }
+    for target in xinqiao_adapters::targets::TARGETS {
+        let build =
+            |params: &Value| target.build(&id, params, &AnySecret).err().unwrap_or_default();
+        let heading = match target.kind() {
+            "ftp" | "sftp" => "投递目标 `ftp`、`sftp`".to_owned(),
+            kind => format!("投递目标 `{kind}`"),
+        };
+        sections.push((section(&heading), Box::new(build), 14));
+    }
+    for (text, build, least) in &sections {
         let keys = keys(build, "");
-        assert!(keys.len() >= least, "{keys:?}");
+        assert!(keys.len() >= *least, "{keys:?}");
         for key in &keys {
             let inner = keys.iter().any(|other| other.starts_with(&format!("{key}.")));
             let word = key.strip_prefix("paging.").or(key.strip_prefix("login.")).unwrap_or(key);
@@ -370,7 +391,10 @@ fn the_documented_examples_load() {
     // A certificate would have to be made; all else is tried as it stands.
     let plain = |text: &str| -> String {
         let lines = text.lines().filter(|line| !line.trim().starts_with("ca:"));
-        lines.map(|line| line.replace("https://", "http://") + "\n").collect()
+        let plain = |line: &str| {
+            line.replace("https://", "http://").replace("security: explicit", "security: plain")
+        };
+        lines.map(|line| plain(line) + "\n").collect()
     };
     let all = |head: &str| -> String {
         blocks().filter_map(|block| block.strip_prefix(head)).map(plain).collect()
@@ -386,7 +410,15 @@ fn the_documented_examples_load() {
     for name in ["secrets", "inbox", "inbox/sthj", "done", "done/sthj"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    for name in ["jtj-password", "jtj-token", "push-token", "platform-token"] {
+    let secrets = [
+        "jtj-password",
+        "jtj-token",
+        "push-token",
+        "platform-token",
+        "ftp-password",
+        "sftp-password",
+    ];
+    for name in secrets {
         let path = folder.path().join("secrets").join(name);
         std::fs::write(&path, "an invented token of a test").unwrap();
         private(&path);
@@ -395,6 +427,8 @@ fn the_documented_examples_load() {
     std::fs::write(folder.path().join("feeds.yaml"), feeds).unwrap();
     let domain = Domain::load(bundle(None).unwrap()).unwrap();
     let config = load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((config.feeds.len(), config.targets.len()), (4, 1));
+    let examples = |key: &str| DOC.matches(key).count();
+    let counts = (config.feeds.len(), config.targets.len());
+    assert_eq!(counts, (examples("\n    source:"), examples("\n    kind: ")));
     assert_eq!(places(&config.warnings), [""; 0]);
 }

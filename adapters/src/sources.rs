@@ -6,11 +6,13 @@ use xinqiao_core::fault::{Blame, Classify, Retry};
 use xinqiao_core::schedule::RetryPolicy;
 use xinqiao_core::spi::{Shutdown, SourceContext, SourceFactory};
 
+mod database;
 mod folder;
 mod rest;
 
 /// Every kind of source.
-pub const SOURCES: &[&dyn SourceFactory] = &[&folder::Folder, &rest::Rest];
+pub const SOURCES: &[&dyn SourceFactory] =
+    &[&folder::Folder, &rest::Rest, &database::Postgres, &database::MySql];
 
 /// The kind of source with this name in `feeds.yaml`.
 pub fn find(kind: &str) -> Option<&'static dyn SourceFactory> {

@@ -2,10 +2,11 @@
 
 use xinqiao_core::spi::TargetFactory;
 
+mod front_db;
 mod rest;
 
 /// Every kind of target.
-pub const TARGETS: &[&dyn TargetFactory] = &[&rest::Rest];
+pub const TARGETS: &[&dyn TargetFactory] = &[&rest::Rest, &front_db::FrontDb];
 
 /// The kind of target with this name in `gateway.yaml`.
 pub fn find(kind: &str) -> Option<&'static dyn TargetFactory> {

@@ -326,10 +326,10 @@ fn keys(build: &dyn Fn(&Value) -> Vec<ParamProblem>, at: &str) -> Vec<String> {
 
 #[test]
 fn every_parameter_the_code_knows_is_documented() {
-    let (_, rest) = DOC.split_once("## `folder`").unwrap();
-    let (folder, rest) = rest.split_once("## `rest`").unwrap();
-    let (pull, rest) = rest.split_once("## `push`").unwrap();
-    let (push, target) = rest.split_once("## 投递目标").unwrap();
+    let section = |heading: &str| {
+        let (_, after) = DOC.split_once(heading).unwrap_or_else(|| panic!("no section {heading}"));
+        after.split("\n## ").next().unwrap_or(after)
+    };
     let source = |kind: &'static str| {
         move |params: &Value| {
             let built = xinqiao_adapters::sources::find(kind).unwrap().build(params, &AnySecret);
@@ -337,20 +337,29 @@ fn every_parameter_the_code_knows_is_documented() {
         }
     };
     let pushed = |params: &Value| secrets::push(params, &AnySecret).err().unwrap_or_default();
-    let to = |params: &Value| {
-        let id = TargetId::new("city").unwrap();
-        let built = xinqiao_adapters::targets::find("rest").unwrap();
-        built.build(&id, params, &AnySecret).err().unwrap_or_default()
+    let to = |kind: &'static str| {
+        move |params: &Value| {
+            let id = TargetId::new("city").unwrap();
+            let built = xinqiao_adapters::targets::find(kind).unwrap();
+            built.build(&id, params, &AnySecret).err().unwrap_or_default()
+        }
     };
     let kinds = xinqiao_adapters::sources::SOURCES.iter().map(|source| source.kind());
-    assert_eq!(kinds.collect::<Vec<_>>(), ["folder", "rest"], "a new kind has a section here");
-    assert_eq!(xinqiao_adapters::targets::TARGETS.len(), 1, "a new kind has a section here");
+    assert_eq!(
+        kinds.collect::<Vec<_>>(),
+        ["folder", "rest", "postgres", "mysql"],
+        "a new kind has a section here"
+    );
+    assert_eq!(xinqiao_adapters::targets::TARGETS.len(), 2, "a new kind has a section here");
     type Build<'a> = &'a dyn Fn(&Value) -> Vec<ParamProblem>;
-    let sections: [(&str, Build<'_>, usize); 4] = [
-        (folder, &source("folder"), 8),
-        (pull, &source("rest"), 40),
-        (push, &pushed, 2),
-        (target, &to, 14),
+    let sections: [(&str, Build<'_>, usize); 7] = [
+        (section("## `folder`"), &source("folder"), 8),
+        (section("## `rest`"), &source("rest"), 40),
+        (section("## `push`"), &pushed, 2),
+        (section("## `postgres`、`mysql`"), &source("postgres"), 45),
+        (section("## `postgres`、`mysql`"), &source("mysql"), 45),
+        (section("## 投递目标 `rest`"), &to("rest"), 14),
+        (section("## 投递目标 `front-db`"), &to("front-db"), 18),
     ];
     for (text, build, least) in sections {
         let keys = keys(build, "");
@@ -386,7 +395,14 @@ fn the_documented_examples_load() {
     for name in ["secrets", "inbox", "inbox/sthj", "done", "done/sthj"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    for name in ["jtj-password", "jtj-token", "push-token", "platform-token"] {
+    for name in [
+        "jtj-password",
+        "jtj-token",
+        "push-token",
+        "platform-token",
+        "qzk-password",
+        "front-password",
+    ] {
         let path = folder.path().join("secrets").join(name);
         std::fs::write(&path, "an invented token of a test").unwrap();
         private(&path);
@@ -395,6 +411,6 @@ fn the_documented_examples_load() {
     std::fs::write(folder.path().join("feeds.yaml"), feeds).unwrap();
     let domain = Domain::load(bundle(None).unwrap()).unwrap();
     let config = load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((config.feeds.len(), config.targets.len()), (4, 1));
+    assert_eq!((config.feeds.len(), config.targets.len()), (6, 2));
     assert_eq!(places(&config.warnings), [""; 0]);
 }

@@ -6,6 +6,7 @@ use xinqiao_core::fault::{Blame, Classify, Retry};
 use xinqiao_core::schedule::RetryPolicy;
 use xinqiao_core::spi::{Shutdown, SourceContext, SourceFactory};
 
+mod database;
 mod files;
 mod folder;
 mod ftp;
@@ -13,7 +14,14 @@ mod rest;
 mod sftp;
 
 /// Every kind of source.
-pub const SOURCES: &[&dyn SourceFactory] = &[&folder::Folder, &ftp::Ftp, &rest::Rest, &sftp::Sftp];
+pub const SOURCES: &[&dyn SourceFactory] = &[
+    &database::MySql,
+    &database::Postgres,
+    &folder::Folder,
+    &ftp::Ftp,
+    &rest::Rest,
+    &sftp::Sftp,
+];
 
 /// The kind of source with this name in `feeds.yaml`.
 pub fn find(kind: &str) -> Option<&'static dyn SourceFactory> {

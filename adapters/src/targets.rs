@@ -3,12 +3,14 @@
 use xinqiao_core::spi::TargetFactory;
 
 mod files;
+mod front_db;
 mod ftp;
 mod rest;
 mod sftp;
 
 /// Every kind of target.
-pub const TARGETS: &[&dyn TargetFactory] = &[&ftp::Ftp, &rest::Rest, &sftp::Sftp];
+pub const TARGETS: &[&dyn TargetFactory] =
+    &[&front_db::FrontDb, &ftp::Ftp, &rest::Rest, &sftp::Sftp];
 
 /// The kind of target with this name in `gateway.yaml`.
 pub fn find(kind: &str) -> Option<&'static dyn TargetFactory> {

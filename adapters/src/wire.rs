@@ -1,5 +1,6 @@
 //! Protocol parts that sources and targets share.
 
+pub(crate) mod db;
 pub(crate) mod dial;
 pub(crate) mod digest;
 pub(crate) mod files;

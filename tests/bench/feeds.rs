@@ -7,6 +7,8 @@
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 #![expect(clippy::float_arithmetic, reason = "rates and ratios")]
 
+#[path = "feeds/database.rs"]
+mod database;
 #[path = "feeds/files.rs"]
 mod files;
 #[path = "feeds/measure.rs"]
@@ -17,11 +19,12 @@ use xinqiao_tests::{Result, scale};
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // A child of our own: the one flag that its module looks for.
-    if let [flag, rest @ ..] = &arguments[..]
-        && flag == files::CHILD
-    {
-        return files::child(rest);
+    match &arguments[..] {
+        [flag, rest @ ..] if flag == files::CHILD => return files::child(rest),
+        [flag, rest @ ..] if flag == database::CHILD => return database::child(rest),
+        _ => {}
     }
     let scale = scale(&arguments)?;
-    files::bench(scale)
+    files::bench(scale)?;
+    database::bench(scale)
 }

@@ -6,6 +6,14 @@ mod batch;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod db;
+#[cfg(test)]
+mod db_flow;
+#[cfg(test)]
+mod db_kill;
+#[cfg(test)]
+mod db_targets;
+#[cfg(test)]
 mod envelopes;
 #[cfg(test)]
 mod files;

@@ -2,6 +2,7 @@
 //! configuration folder, and a client that pushes.
 
 mod client;
+pub mod databases;
 mod figures;
 mod made;
 pub mod peers;

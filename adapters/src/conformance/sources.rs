@@ -87,7 +87,7 @@ async fn rest(paging: &str) -> Fixture {
 }
 
 /// Kinds whose other side is a server that tests/peers brings.
-const IN_PEERS: &[&str] = &["ftp", "sftp"];
+const IN_PEERS: &[&str] = &["ftp", "mysql", "postgres", "sftp"];
 
 /// At least one fixture for every kind in the registry, but those that tests/peers has.
 async fn fixtures() -> Vec<Fixture> {

@@ -62,6 +62,7 @@ async fn every_target_has_a_suite_and_refuses_bad_parameters_at_once() {
             "rest" => "参数 url:缺少此参数",
             // Their servers are of tests/peers.
             "ftp" | "sftp" => "参数 directory:缺少此参数",
+            "front-db" => "参数 tables:缺少此参数",
             other => panic!("the target {other} needs a suite of its own"),
         };
         let problems = target.build(&id, &json!({ "nonsense": 1, "charset": "x" }), &TestSecrets);

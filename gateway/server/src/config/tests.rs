@@ -362,7 +362,11 @@ fn every_parameter_the_code_knows_is_documented() {
         vec![(section("`push`"), Box::new(pushed), 2)];
     for source in xinqiao_adapters::sources::SOURCES {
         let build = |params: &Value| source.build(params, &AnySecret).err().unwrap_or_default();
-        sections.push((section(&format!("`{}`", source.kind())), Box::new(build), 8));
+        let heading = match source.kind() {
+            "mysql" | "postgres" => "`postgres`、`mysql`".to_owned(),
+            kind => format!("`{kind}`"),
+        };
+        sections.push((section(&heading), Box::new(build), 8));
     }
     for target in xinqiao_adapters::targets::TARGETS {
         let build =
@@ -417,6 +421,8 @@ fn the_documented_examples_load() {
         "platform-token",
         "ftp-password",
         "sftp-password",
+        "qzk-password",
+        "front-password",
     ];
     for name in secrets {
         let path = folder.path().join("secrets").join(name);

@@ -7,14 +7,15 @@ use xinqiao_crypto::hex;
 
 use crate::commit::count_row;
 use crate::encode::{
-    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode_head, read_version,
+    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode_head,
+    feed_counters, read_version,
 };
 use crate::open::parse_id;
 use crate::queue::count_accepted;
 use crate::tables::{
     Snapshot, content_key, id_number, number, queue_key, two_numbers, unless_damaged, waiting_key,
 };
-use crate::{FeedCounters, ItemState, RecordDigest, Shared, StoreError};
+use crate::{FeedCounters, ItemState, RecordDigest, RowOutcome, Shared, StoreError};
 
 /// Compares; one line per difference.
 pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
@@ -26,6 +27,7 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
         feeds: BTreeMap::new(),
         targets: BTreeMap::new(),
         pages: BTreeMap::new(),
+        held: BTreeMap::new(),
         found: Vec::new(),
     };
     check.segments()?;
@@ -35,6 +37,8 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
     check.items(&owners)?;
     check.changes()?;
     check.cursors()?;
+    shared.check_uscc(&mut check.found)?;
+    crate::held::check(&check.tables, std::mem::take(&mut check.held), &mut check.found)?;
     check.counters()?;
     Ok(check.found)
 }
@@ -47,6 +51,8 @@ struct Check<'a> {
     targets: BTreeMap<TargetId, BTreeMap<ItemState, u64>>,
     /// Of each message: its feed, rows done, rows by verdict.
     pages: BTreeMap<u64, (FeedId, u64, [u64; 3])>,
+    /// Message and index of every row held, and the first index of its block of verdicts.
+    held: BTreeMap<(u64, u64), u64>,
     found: Vec<String>,
 }
 
@@ -132,7 +138,7 @@ impl Check<'_> {
     }
 
     fn verdicts(&mut self) -> Result<(), StoreError> {
-        let Self { tables, feeds, pages, found, .. } = self;
+        let Self { tables, feeds, pages, held, found, .. } = self;
         let mut done: BTreeMap<u64, (u64, FeedCounters)> = BTreeMap::new();
         tables.verdict.scan(b"", |key, value| {
             let (message, first) = two_numbers(key)?;
@@ -145,8 +151,11 @@ impl Check<'_> {
                 found.push(format!("报文{message}:行结论在第{next}行处不连续"));
             }
             *next = first + rows.len() as u64;
-            for row in rows {
+            for (row, index) in rows.into_iter().zip(first..) {
                 count_row(counters, &row);
+                if row.outcome == RowOutcome::Held {
+                    held.insert((message, index), first);
+                }
                 let Some((record, version)) = row.record else { continue };
                 let record = unless_damaged(tables.record.read::<RecordRow>(&record))?;
                 if record.is_some_and(|it| it.is_none_or(|it| it.seq(version).is_none())) {
@@ -168,6 +177,8 @@ impl Check<'_> {
             counters.repeated += sum.repeated;
             counters.committed += sum.committed;
             counters.corrections += sum.corrections;
+            counters.held += sum.held;
+            counters.mapped += sum.mapped;
         }
         found.extend(done.keys().map(|message| format!("报文{message}:有行结论而无报文")));
         Ok(())
@@ -320,12 +331,12 @@ impl Check<'_> {
     fn counters(&mut self) -> Result<(), StoreError> {
         let mut stored: BTreeMap<FeedId, FeedCounters> = BTreeMap::new();
         self.tables.feed.scan(b"", |name, value| {
-            stored.insert(parse_id(name, FeedId::new)?, value.decode()?);
+            stored.insert(parse_id(name, FeedId::new)?, feed_counters(&value.open()?)?);
             Ok(true)
         })?;
         differences(&mut self.found, "接入任务", &stored, &self.feeds);
         for (feed, of) in &self.feeds {
-            let sums = of.rows == of.rejected + of.repeated + of.committed
+            let sums = of.rows == of.rejected + of.repeated + of.committed + of.held + of.mapped
                 && of.committed == of.corrections + of.accepted + of.open()
                 && of.accepted == of.on_time_statutory + of.late();
             if !sums {

@@ -120,7 +120,13 @@ async fn what_a_person_types_is_kept_without_personal_numbers() {
         },
         targets: [TargetId::new("platform").unwrap()].into(),
     };
-    let row = RowEntry { row: 2, document: None, findings: Vec::new(), record: Some(version) };
+    let row = RowEntry {
+        row: 2,
+        document: None,
+        findings: Vec::new(),
+        record: Some(version),
+        legacy: xinqiao_store::Legacy::None,
+    };
     let finish = Some(MessageEnd { error: None, notes: Vec::new() });
     let chunk = RowChunk { message, first: 0, rows: vec![row], finish };
     bench.store.commit_rows(vec![chunk]).await.unwrap();

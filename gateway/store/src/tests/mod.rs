@@ -192,7 +192,13 @@ fn withdraw(document: &str, text: &str) -> NewVersion {
 
 fn entry(version: NewVersion) -> RowEntry {
     let document = Some(version.key.document.clone());
-    RowEntry { row: 2, document, findings: Vec::new(), record: Some(version) }
+    RowEntry {
+        row: 2,
+        document,
+        findings: Vec::new(),
+        record: Some(version),
+        legacy: crate::Legacy::None,
+    }
 }
 
 fn chunk(message: u64, rows: Vec<RowEntry>) -> RowChunk {

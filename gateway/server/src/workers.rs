@@ -5,6 +5,7 @@
 mod expiry;
 mod intake;
 mod processing;
+mod rerun;
 mod sending;
 
 pub use expiry::{Expiring, watch_expiry};

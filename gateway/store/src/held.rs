@@ -155,6 +155,24 @@ impl Shared {
             .await
     }
 
+    pub(crate) async fn put_back_rerun(
+        &self,
+        message: u64,
+        rows: BTreeSet<u64>,
+    ) -> Result<(), StoreError> {
+        self.committer()?
+            .commit(64 * rows.len(), move |tx| {
+                for key in rows.into_iter().map(|index| pair(message, index)) {
+                    if tx.tables.rerun.has(&key)? {
+                        tx.dirty = true;
+                        tx.tables.rerun.put(&key, &0u32)?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
     pub(crate) async fn rerun_all(&self, feed: Option<FeedId>) -> Result<u64, StoreError> {
         let count = self
             .committer()?

@@ -238,6 +238,16 @@ impl Store {
         self.shared.take_rerun(limit, attempts).await
     }
 
+    /// Takes back the attempts counted by [`Store::take_rerun`]: they could not be made, for a fault
+    /// that is not the rows'.
+    pub async fn put_back_rerun(
+        &self,
+        message: u64,
+        rows: BTreeSet<u64>,
+    ) -> Result<(), StoreError> {
+        self.shared.put_back_rerun(message, rows).await
+    }
+
     /// Gives held rows of a message a new end, in one transaction: verdict, record, counters. Rows
     /// not held any more are left alone; `gone` are not due any more, and stay held. What became of
     /// each that was held.

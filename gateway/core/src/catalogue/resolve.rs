@@ -63,6 +63,8 @@ pub enum Resolved {
 pub struct Wanted {
     /// Every code that would settle it.
     pub codes: Vec<LegacyCode>,
+    /// The table, or the row's codes, contradict themselves; else the table knows none of them.
+    pub ambiguous: bool,
     finding: Finding,
 }
 
@@ -108,7 +110,8 @@ pub fn resolve(draft: &mut Draft, map: &dyn UsccMap, findings: &mut Vec<Finding>
             Resolved::Filled
         }
         found => {
-            let (rule, message) = if many || found.is_some() {
+            let ambiguous = many || found.is_some();
+            let (rule, message) = if ambiguous {
                 let message = format!("按{}查到不止一个统一社会信用代码", kinds());
                 (&raised::USCC_AMBIGUOUS, message)
             } else {
@@ -116,7 +119,7 @@ pub fn resolve(draft: &mut Draft, map: &dyn UsccMap, findings: &mut Vec<Finding>
                 (&raised::USCC_UNRESOLVED, message)
             };
             let finding = rule.finding(field, column, message);
-            Resolved::Wanted(Wanted { codes, finding })
+            Resolved::Wanted(Wanted { codes, ambiguous, finding })
         }
     }
 }

@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use time::Date;
+use xinqiao_core::catalogue::NoUsccMap;
 use xinqiao_core::fault::{Classify as _, chain};
 use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{Finding, Severity, Verdict};
@@ -68,7 +69,7 @@ impl Command for Run {
         let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_default();
         let mut file = open_file(&path)?;
         let today = today(matches);
-        let job = Job { mapping: &mapping, domain: &domain, today, skip: 0, scratch: &in_memory };
+        let job = Job { mapping: &mapping, domain: &domain, today, skip: 0, only: None, uscc: &NoUsccMap, revision: 0, scratch: &in_memory };
         let limit = matches.get_one::<u64>("limit").copied().unwrap_or(u64::MAX);
 
         let mut stdout = out::stdout();

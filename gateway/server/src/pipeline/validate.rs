@@ -4,10 +4,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use time::Date;
-use xinqiao_core::catalogue::{CheckContext, Role, Sensitivity, check, record_key};
+use xinqiao_core::catalogue::{
+    CheckContext, Resolved, Role, Sensitivity, check, is_uscc_map, record_key, uscc_entry,
+};
 use xinqiao_core::deadline::Deadlines;
 use xinqiao_core::ident::personal::mask;
-use xinqiao_core::model::{Columns, Draft, Finding, Operation, Place, RecordKey, Value, Verdict};
+use xinqiao_core::model::{
+    Columns, Draft, Finding, Operation, Place, RecordKey, Subject, Value, Verdict,
+};
+use xinqiao_store::{Hold, Legacy, TableLine};
 
 use super::Job;
 use super::map::Mapped;
@@ -33,6 +38,8 @@ pub struct CheckedRow {
     pub findings: Vec<Finding>,
     /// The record, unless rejected.
     pub record: Option<CheckedRecord>,
+    /// What legacy codes have to do with it.
+    pub legacy: Legacy,
     _made_here: (),
 }
 
@@ -63,8 +70,8 @@ impl CheckedRow {
         finding.cell = finding.cell.map(|cell| mask(&cell, job.today).into_owned());
         let findings = vec![finding];
         let verdict = Verdict::of(&findings);
-        let (document, key, record) = (None, None, None);
-        Self { index, place, document, key, verdict, findings, record, _made_here: () }
+        let (document, key, record, legacy) = (None, None, None, Legacy::None);
+        Self { index, place, document, key, verdict, findings, record, legacy, _made_here: () }
     }
 }
 
@@ -75,9 +82,10 @@ pub(super) fn validate(
     mapped: Mapped,
     columns: &Columns,
 ) -> (CheckedRow, Option<Draft>) {
-    let Mapped { place, mut draft, mut findings, .. } = mapped;
+    let Mapped { place, mut draft, mut findings, resolved, .. } = mapped;
     let place = shown(&place, job.today);
     let (mut document, mut key, mut record) = (None, None, None);
+    let mut legacy = Legacy::None;
     if let Some(draft) = &mut draft {
         check(draft, &CheckContext { today: job.today }, &mut findings);
         let mark = mark(&place);
@@ -87,7 +95,9 @@ pub(super) fn validate(
         });
         let natural = record_key(draft);
         key = natural.as_ref().map(|key| key.shown(job.today, &mark));
-        if Verdict::of(&findings) != Verdict::Reject
+        legacy = legacy_of(job, draft, &resolved, natural.as_ref(), &mut findings);
+        if matches!(legacy, Legacy::None | Legacy::Formerly(_))
+            && Verdict::of(&findings) != Verdict::Reject
             && let Some(natural) = natural
         {
             record = Some(checked_record(job, draft, natural));
@@ -101,8 +111,52 @@ pub(super) fn validate(
         }
     }
     let verdict = Verdict::of(&findings);
-    let row = CheckedRow { index, place, document, key, verdict, findings, record, _made_here: () };
+    let row = CheckedRow {
+        index,
+        place,
+        document,
+        key,
+        verdict,
+        findings,
+        record,
+        legacy,
+        _made_here: (),
+    };
     (row, draft)
+}
+
+/// Whether the row is a line of the mapping table, waits for it, or had its code from it.
+fn legacy_of(
+    job: &Job<'_>,
+    draft: &Draft,
+    resolved: &Resolved,
+    natural: Option<&RecordKey>,
+    findings: &mut Vec<Finding>,
+) -> Legacy {
+    if is_uscc_map(&draft.dataset) {
+        return match uscc_entry(draft) {
+            Some(Ok(entry)) if Verdict::of(findings) != Verdict::Reject => {
+                Legacy::Line(TableLine { entry, operation: draft.operation })
+            }
+            _ => Legacy::None,
+        };
+    }
+    match resolved {
+        Resolved::Wanted(wanted) if wanted.hold(draft, findings) => Legacy::Held(Hold {
+            wanted: wanted.codes.clone(),
+            ambiguous: wanted.ambiguous,
+            revision: job.revision,
+        }),
+        // Before the table knew it, a sole trader was told by its registration number.
+        Resolved::Filled => match (draft.text(Role::SubjectRegNo), natural) {
+            (Some(reg_no), Some(natural)) => {
+                let subject = Subject::Code(format!("GS:{reg_no}"));
+                Legacy::Formerly(RecordKey { subject, ..natural.clone() })
+            }
+            _ => Legacy::None,
+        },
+        Resolved::Wanted(_) | Resolved::NotNeeded => Legacy::None,
+    }
 }
 
 fn checked_record(job: &Job<'_>, draft: &mut Draft, key: RecordKey) -> CheckedRecord {

@@ -1,9 +1,9 @@
 //! Lines of the mapping table (对照表) from legacy codes to the 统一社会信用代码.
 
 use super::Rule;
-use crate::catalogue::{CheckContext, Role, uscc_entry};
+use crate::catalogue::{CheckContext, Role, is_uscc_map, uscc_entry};
 use crate::ident::EntryError;
-use crate::model::{Dimension, Draft, Finding, Severity};
+use crate::model::{Dimension, Draft, Finding, Operation, Severity};
 
 const BASIS: &str = "驻政〔2018〕85号:完成旧代码与统一社会信用代码的对照";
 
@@ -42,6 +42,14 @@ pub(super) const PERIOD: Rule = Rule {
 
 fn check(rule: &Rule, draft: &mut Draft, _: &CheckContext, findings: &mut Vec<Finding>) {
     match uscc_entry(draft) {
+        // A takedown is asked for less than a record, but this one needs all three.
+        None if draft.operation == Operation::Withdraw
+            && is_uscc_map(&draft.dataset)
+            && !draft.slots.iter().any(|slot| slot.failed) =>
+        {
+            let message = "撤下一条对照须写明类型、旧码和统一社会信用代码";
+            rule.raise(draft, Role::LegacyCode, message, findings);
+        }
         None | Some(Ok(_)) => {}
         Some(Err(EntryError::Code)) => {
             rule.raise(draft, Role::LegacyCode, "旧代码与类型不符", findings);

@@ -23,4 +23,6 @@ mod sealed;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod uscc;
+#[cfg(test)]
 mod watch;

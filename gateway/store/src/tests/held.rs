@@ -341,7 +341,7 @@ proptest! {
                     bench.reopen();
                 }
                 Step::All => {
-                    let held = bench.store().held().unwrap().iter().map(|count| count.rows).sum();
+                    let held: u64 = bench.store().held().unwrap().iter().map(|count| count.rows).sum();
                     prop_assert_eq!(bench.run(bench.store().rerun_all(None)).unwrap(), held);
                 }
             }

@@ -96,7 +96,16 @@ fn through_the_stages(file: &Path) -> Result<(u64, Duration)> {
     let (_, mapping) =
         domain.mappings.get(&MappingId::new("made-csv")?).ok_or("no such mapping")?;
     let today = SystemClock.now().shanghai_date();
-    let job = Job { mapping, domain: &domain, today, skip: 0, only: None, uscc: &NoUsccMap, revision: 0, scratch: &in_memory };
+    let job = Job {
+        mapping,
+        domain: &domain,
+        today,
+        skip: 0,
+        only: None,
+        uscc: &NoUsccMap,
+        revision: 0,
+        scratch: &in_memory,
+    };
     let mut input = std::fs::File::open(file)?;
     let mut accepted = 0;
     let begun = Instant::now();

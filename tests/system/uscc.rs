@@ -111,8 +111,7 @@ async fn held_rows_are_delivered_when_the_table_grows_whatever_is_killed() {
     let legacy = mapping("csv").replace("id: made-csv", "id: made-legacy")
         + "  CF_XDR_ZZJG: { from: 组织机构代码 }\n  CF_XDR_GSZC: { from: 工商注册号 }\n";
     let table = include_str!("../../mappings/agencies/scjg/uscc-map.yaml").to_owned();
-    let mappings =
-        [("agencies/made/legacy.yaml", legacy), ("agencies/scjg/uscc-map.yaml", table)];
+    let mappings = [("agencies/made/legacy.yaml", legacy), ("agencies/scjg/uscc-map.yaml", table)];
     let feed = |id: &str, mapping: &str, targets: &str| {
         format!(
             "  {id}:\n    agency: made\n    mapping: {mapping}\n    targets: [{targets}]\n    \
@@ -120,8 +119,7 @@ async fn held_rows_are_delivered_when_the_table_grows_whatever_is_killed() {
              poll-seconds: 0.02 }}\n"
         )
     };
-    let feeds =
-        feed("legacy", "made-legacy", "platform") + &feed("table", "scjg-uscc-map", "");
+    let feeds = feed("legacy", "made-legacy", "platform") + &feed("table", "scjg-uscc-map", "");
     let world = World::with(&platform.url(), "127.0.0.1:0", &mappings, &feeds).unwrap();
     for folder in ["in-legacy", "in-table"] {
         std::fs::create_dir(world.path().join(folder)).unwrap();
@@ -137,11 +135,13 @@ async fn held_rows_are_delivered_when_the_table_grows_whatever_is_killed() {
 
     // One bad line, and nothing is loaded; every bad line is told.
     let heading = "类型,旧码,统一社会信用代码,生效日期,失效日期,来源\n";
-    let good = lines(operators).into_iter().fold(heading.to_owned(), |text, (kind, code, whose)| {
-        text + &format!("{kind},{code},{whose},2015-10-01,,样例登记机关\n")
-    });
+    let good =
+        lines(operators).into_iter().fold(heading.to_owned(), |text, (kind, code, whose)| {
+            text + &format!("{kind},{code},{whose},2015-10-01,,样例登记机关\n")
+        });
     let path = world.path().join("table.csv");
-    std::fs::write(&path, format!("{good}工商注册号,1,坏,,,\n护照,x,{},,,\n", uscc("91", 1))).unwrap();
+    std::fs::write(&path, format!("{good}工商注册号,1,坏,,,\n护照,x,{},,,\n", uscc("91", 1)))
+        .unwrap();
     let load = ["uscc", "load", path.to_str().unwrap(), "--json"];
     let refused = ask(&world, &load);
     let report = json(&refused);

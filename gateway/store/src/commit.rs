@@ -18,8 +18,8 @@ use crate::queue::{self, standing_change};
 use crate::tables::{id_number, pair, unless_damaged};
 use crate::uscc::{self, Line};
 use crate::{
-    ChunkOutcome, EventKind, ItemState, Legacy, MessageEnd, NewVersion, PendingMessage, RecordDigest,
-    RowChunk, RowEntry, RowOutcome, Shared, StoreError,
+    ChunkOutcome, EventKind, ItemState, Legacy, MessageEnd, NewVersion, PendingMessage,
+    RecordDigest, RowChunk, RowEntry, RowOutcome, Shared, StoreError,
 };
 
 /// A chunk with everything done to it that needs no transaction.
@@ -299,10 +299,10 @@ pub(crate) fn settle(
             held::hold(tx, &hold, place)?;
             (RowOutcome::Held, None)
         }
-        (None, Prepared::Line(line)) => match uscc::apply(tx, &line)? {
-            true => (RowOutcome::Mapped, None),
-            false => (RowOutcome::Duplicate, None),
-        },
+        (None, Prepared::Line(line)) => {
+            uscc::apply(tx, &line)?;
+            (RowOutcome::Mapped, None)
+        }
     };
     let (row, document, findings) = (entry.row, entry.document, entry.findings);
     Ok(VerdictRow { row, document, findings, outcome, record })
@@ -404,6 +404,8 @@ fn apply(
         milestones: Milestones {
             received: Some(place.received),
             committed: Some(tx.now),
+            // What a row lacks is the agency's to bring, as after a refusal.
+            refused: place.again,
             ..Milestones::default()
         },
         versions: Vec::new(),

@@ -11,8 +11,8 @@ use xinqiao_core::model::{
 use std::sync::Arc;
 
 use crate::{
-    EventKind, FeedCounters, ItemEvent, ItemState, ItemView, MessageEnd, Met, RecordDigest, RowOutcome,
-    StoreError,
+    EventKind, FeedCounters, ItemEvent, ItemState, ItemView, MessageEnd, Met, RecordDigest,
+    RowOutcome, StoreError,
 };
 
 /// Layout of every value of this format version.

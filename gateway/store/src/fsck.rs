@@ -7,8 +7,8 @@ use xinqiao_crypto::hex;
 
 use crate::commit::count_row;
 use crate::encode::{
-    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode_head,
-    feed_counters, read_version,
+    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode_head, feed_counters,
+    read_version,
 };
 use crate::open::parse_id;
 use crate::queue::count_accepted;

@@ -302,9 +302,7 @@ pub(crate) fn check(
         }
         Ok(true)
     })?;
-    found.extend(
-        expected.keys().map(|(message, index)| format!("暂存行{message}-{index}:缺失")),
-    );
+    found.extend(expected.keys().map(|(message, index)| format!("暂存行{message}-{index}:缺失")));
     let stored = tables.wanted.len()?;
     if stored != wanted {
         found.push(format!("所缺代码的索引:存有{stored},应为{wanted}"));

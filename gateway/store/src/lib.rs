@@ -13,6 +13,7 @@ mod encode;
 mod fsck;
 mod held;
 mod intake;
+mod legacy;
 pub mod model;
 mod open;
 mod queue;
@@ -33,9 +34,7 @@ use std::time::{Duration, Instant};
 
 use redb::{Builder, Database};
 use tokio::sync::watch;
-use xinqiao_core::catalogue::Resolution;
 use xinqiao_core::fault::{Blame, Classify, Retry, io_words};
-use xinqiao_core::ident::{LegacyCode, LegacyKind};
 use xinqiao_core::model::{AgencyId, FeedId, TargetId, Timestamp};
 use xinqiao_core::spi::{Arrival, Clock, ReadSeek, Receipt};
 use xinqiao_crypto::DigestKey;
@@ -44,6 +43,7 @@ use crate::committer::{Committer, Signals};
 use crate::open::Layout;
 use crate::seal::Seals;
 
+pub use legacy::*;
 pub use model::*;
 pub use scratch::Scratch;
 pub use seal::Rewrapped;
@@ -179,92 +179,6 @@ impl Store {
         chunks: Vec<RowChunk>,
     ) -> Result<Vec<ChunkOutcome>, StoreError> {
         self.shared.commit_rows(chunks).await
-    }
-
-    // ---- legacy codes and what is held for want of one ----
-
-    /// Adds lines to the mapping table or takes lines back, in one transaction of at most 10,000.
-    /// The same again changes nothing. Rows held for want of one of the codes become due.
-    pub async fn load_uscc(&self, lines: Vec<TableLine>) -> Result<Loaded, StoreError> {
-        self.shared.load_uscc(lines).await
-    }
-
-    /// Grows with every change of the mapping table. A row is held with the revision from before
-    /// the table was asked, so that no change in between is missed.
-    pub fn uscc_revision(&self) -> Result<u64, StoreError> {
-        self.shared.uscc_revision()
-    }
-
-    /// Whose a legacy code was on a day.
-    pub fn look_up_uscc(
-        &self,
-        code: &LegacyCode,
-        on: time::Date,
-    ) -> Result<Resolution, StoreError> {
-        self.shared.look_up_uscc(code, on)
-    }
-
-    /// Every line of one code.
-    pub fn uscc_of(&self, kind: LegacyKind, code: &str) -> Result<Vec<UsccView>, StoreError> {
-        self.shared.uscc_of(kind, code)
-    }
-
-    /// Lines of the table, behind a former page's `next` (its 32 bytes).
-    pub fn uscc_lines(
-        &self,
-        after: Option<[u8; 32]>,
-        limit: usize,
-    ) -> Result<UsccPage, StoreError> {
-        self.shared.uscc_lines(after, limit)
-    }
-
-    /// How many rows are held, by feed and reason.
-    pub fn held(&self) -> Result<Vec<HeldCount>, StoreError> {
-        self.shared.held()
-    }
-
-    /// Has every held row (of a feed) looked at again; how many.
-    pub async fn rerun_all(&self, feed: Option<FeedId>) -> Result<u64, StoreError> {
-        self.shared.rerun_all(feed).await
-    }
-
-    /// Held rows of one message that are due, at most `limit`; the attempt is counted durably. A row
-    /// tried `attempts` times stays held, and is not due any more.
-    pub async fn take_rerun(
-        &self,
-        limit: usize,
-        attempts: u32,
-    ) -> Result<Option<Rerun>, StoreError> {
-        self.shared.take_rerun(limit, attempts).await
-    }
-
-    /// Takes back the attempts counted by [`Store::take_rerun`]: they could not be made, for a fault
-    /// that is not the rows'.
-    pub async fn put_back_rerun(
-        &self,
-        message: u64,
-        rows: BTreeSet<u64>,
-    ) -> Result<(), StoreError> {
-        self.shared.put_back_rerun(message, rows).await
-    }
-
-    /// Gives held rows of a message a new end, in one transaction: verdict, record, counters. Rows
-    /// not held any more are left alone; `gone` are not due any more, and stay held. What became of
-    /// each that was held.
-    pub async fn commit_rerun(
-        &self,
-        message: u64,
-        rows: Vec<(u64, RowEntry)>,
-        gone: Vec<u64>,
-    ) -> Result<Vec<RowOutcome>, StoreError> {
-        self.shared.commit_rerun(message, rows, gone).await
-    }
-
-    /// Changes when held rows may have become due; also at once.
-    pub fn rerun_signal(&self) -> watch::Receiver<u64> {
-        let mut signal = self.shared.signals.rerun.subscribe();
-        signal.mark_changed();
-        signal
     }
 
     // ---- delivery ----

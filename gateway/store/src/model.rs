@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use time::Date;
 use xinqiao_core::deadline::{Deadlines, LateOwner, Milestones};
-use xinqiao_core::ident::{LegacyCode, LegacyKind, UsccEntry};
 use xinqiao_core::model::{
     AgencyId, DatasetId, FeedId, Finding, Operation, RecordKey, TargetId, Timestamp, Verdict,
 };
@@ -85,42 +84,7 @@ pub struct RowEntry {
     /// The record, unless the row was rejected.
     pub record: Option<NewVersion>,
     /// What legacy codes (旧代码) have to do with it.
-    pub legacy: Legacy,
-}
-
-/// What legacy codes have to do with a row.
-#[derive(Debug, Default)]
-pub enum Legacy {
-    /// Nothing.
-    #[default]
-    None,
-    /// The record's 统一社会信用代码 came from the mapping table: under this key it is known if it
-    /// came before the table did.
-    Formerly(RecordKey),
-    /// The row waits for the mapping table; it has no record.
-    Held(Hold),
-    /// The row is a line of the mapping table; it has no record.
-    Line(TableLine),
-}
-
-/// What a held row waits for.
-#[derive(Debug)]
-pub struct Hold {
-    /// Codes any of which may settle it.
-    pub wanted: Vec<LegacyCode>,
-    /// The table contradicts itself, or the codes each other; else it does not know them.
-    pub ambiguous: bool,
-    /// [`crate::Store::uscc_revision`] from before the table was asked.
-    pub revision: u64,
-}
-
-/// A line for the mapping table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableLine {
-    /// What it says.
-    pub entry: UsccEntry,
-    /// To be added; or to be taken back: every line of this code and 统一社会信用代码.
-    pub operation: Operation,
+    pub legacy: crate::Legacy,
 }
 
 /// A record version to commit.
@@ -173,7 +137,7 @@ pub enum RowOutcome {
     Stale,
     /// Waits for the mapping table of legacy codes; looked at again when it grows.
     Held,
-    /// A line of the mapping table that changed it.
+    /// A line of the mapping table, taken; it may have been there already.
     Mapped,
 }
 
@@ -494,7 +458,7 @@ pub struct FeedCounters {
     // Later than the first release; stored behind the others, see `encode::feed_counters`.
     /// Rows that wait for the mapping table of legacy codes.
     pub held: u64,
-    /// Rows that changed the mapping table.
+    /// Rows that are lines of the mapping table.
     pub mapped: u64,
 }
 
@@ -564,69 +528,4 @@ pub struct ChangeView {
     pub version: u32,
     /// Publish or take down.
     pub operation: Operation,
-}
-
-/// What loading lines into the mapping table did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loaded {
-    /// Lines that are new.
-    pub added: u64,
-    /// Lines that were there already, or were not there to be taken back.
-    pub known: u64,
-    /// Lines that took others back.
-    pub withdrawn: u64,
-    /// Lines another line contradicts: same code, overlapping days, another 统一社会信用代码.
-    pub ambiguous: u64,
-}
-
-/// A line of the mapping table, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsccView {
-    /// The legacy code's kind.
-    pub kind: LegacyKind,
-    /// The legacy code.
-    pub code: String,
-    /// Its 统一社会信用代码.
-    pub uscc: String,
-    /// First day, open if `None`.
-    pub from: Option<Date>,
-    /// Last day, open if `None`.
-    pub to: Option<Date>,
-    /// Who says so.
-    pub source: String,
-    /// When it was loaded.
-    pub loaded: Timestamp,
-}
-
-/// Lines of the mapping table, in no order of theirs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsccPage {
-    /// Some lines.
-    pub lines: Vec<UsccView>,
-    /// How many the table has.
-    pub total: u64,
-    /// Continue from here.
-    pub next: Option<String>,
-}
-
-/// How many rows of a feed are held for a reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldCount {
-    /// The feed.
-    pub feed: FeedId,
-    /// `uscc.unresolved` or `uscc.ambiguous`.
-    pub reason: String,
-    /// Rows.
-    pub rows: u64,
-    /// Since when the oldest is held.
-    pub oldest: Timestamp,
-}
-
-/// Held rows of one message, to be looked at again.
-#[derive(Debug, Clone)]
-pub struct Rerun {
-    /// The message; its `rows_done` and `attempts` are 0.
-    pub message: PendingMessage,
-    /// Indexes of the rows.
-    pub rows: std::collections::BTreeSet<u64>,
 }

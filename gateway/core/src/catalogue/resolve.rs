@@ -7,10 +7,10 @@
 
 use time::Date;
 
+use super::Role;
 use super::convert::resolved;
 use super::rules::category::PERSON;
 use super::rules::{self, raised};
-use super::Role;
 use crate::ident::{LegacyCode, LegacyKind, SENTINEL, Uscc};
 use crate::model::{Draft, Finding, Operation, Severity, Slot, Value};
 use crate::value::is_placeholder;
@@ -141,8 +141,8 @@ impl Wanted {
         if !errors.all(lack) {
             return false;
         }
-        let nameless = draft.operation == Operation::Withdraw
-            && draft.value(Role::SubjectUscc).is_none();
+        let nameless =
+            draft.operation == Operation::Withdraw && draft.value(Role::SubjectUscc).is_none();
         if !refused && !nameless {
             return false;
         }

@@ -286,14 +286,27 @@ mod tests {
         };
         const USCC: &str = "91411702999999904X";
         let (from, to) = (date!(2015 - 10 - 01), date!(2017 - 12 - 31));
-        let found = entry(LegacyKind::OrgCode, "99999990-4", "91411702999999904x", (None, Some(to)))
-            .unwrap();
+        let found =
+            entry(LegacyKind::OrgCode, "99999990-4", "91411702999999904x", (None, Some(to)))
+                .unwrap();
         assert_eq!((found.uscc(), found.code().as_str()), (USCC, "999999904"));
         assert!(found.holds_on(to) && !found.holds_on(to.next_day().unwrap()));
         for (kind, code, uscc, period, error) in [
             (LegacyKind::OrgCode, "M000100Y4", USCC, (None, None), EntryError::OrgCode),
-            (LegacyKind::RegNo, "411702000001236", "91411702999999904Y", (None, None), EntryError::Uscc),
-            (LegacyKind::RegNo, "411702000001236", USCC, (Some(to), Some(from)), EntryError::Period),
+            (
+                LegacyKind::RegNo,
+                "411702000001236",
+                "91411702999999904Y",
+                (None, None),
+                EntryError::Uscc,
+            ),
+            (
+                LegacyKind::RegNo,
+                "411702000001236",
+                USCC,
+                (Some(to), Some(from)),
+                EntryError::Period,
+            ),
         ] {
             assert_eq!(entry(kind, code, uscc, period), Err(error));
         }

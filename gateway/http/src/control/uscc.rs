@@ -44,10 +44,7 @@ pub(super) fn routes() -> Router<ControlState> {
         .route("/control/v1/uscc/rerun", post(rerun))
 }
 
-async fn lines(
-    State(state): State<ControlState>,
-    Asked(ask): Asked<AskLines>,
-) -> Answer<UsccPage> {
+async fn lines(State(state): State<ControlState>, Asked(ask): Asked<AskLines>) -> Answer<UsccPage> {
     let after = match ask.after.as_deref().map(key) {
         Some(None) => return Err(Problem::malformed("查询串(after)")),
         after => after.flatten(),
@@ -101,7 +98,11 @@ impl Client {
     }
 
     /// Every line of one code.
-    pub async fn uscc_of(&self, kind: LegacyKind, code: &str) -> Result<Vec<UsccView>, ClientError> {
+    pub async fn uscc_of(
+        &self,
+        kind: LegacyKind,
+        code: &str,
+    ) -> Result<Vec<UsccView>, ClientError> {
         self.get("/control/v1/uscc/code", &AskCode { kind, code: code.to_owned() }).await
     }
 

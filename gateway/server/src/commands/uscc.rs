@@ -64,13 +64,15 @@ impl Command for Uscc {
                     ),
             )
             .subcommand(
-                clap::Command::new("held").about("暂存行的条数,按接入任务和原因").arg(
-                    Arg::new("rerun")
-                        .long("rerun")
-                        .action(ArgAction::SetTrue)
-                        .help("让暂存行立即重新对照一遍(对照表有变化时会自动续办)"),
-                )
-                .arg(feed.requires("rerun")),
+                clap::Command::new("held")
+                    .about("暂存行的条数,按接入任务和原因")
+                    .arg(
+                        Arg::new("rerun")
+                            .long("rerun")
+                            .action(ArgAction::SetTrue)
+                            .help("让暂存行立即重新对照一遍(对照表有变化时会自动续办)"),
+                    )
+                    .arg(feed.requires("rerun")),
             )
     }
 
@@ -122,7 +124,11 @@ fn show(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError>
     } else if lines.is_empty() {
         out::text("对照表中没有这个旧码")?;
     } else {
-        let said = if ambiguous { "\n条目相互矛盾:在重叠的日期内不作对照,有关的行暂存" } else { "" };
+        let said = if ambiguous {
+            "\n条目相互矛盾:在重叠的日期内不作对照,有关的行暂存"
+        } else {
+            ""
+        };
         out::text(format!("{}{said}", table(lines)))?;
     }
     Ok(found(ambiguous))
@@ -158,7 +164,11 @@ fn held(matches: &ArgMatches, global: &Global) -> Result<ExitCode, CommandError>
             count.rows.to_string(),
         ]);
     }
-    out::text(if all == 0 { "没有暂存的行".to_owned() } else { format!("{table}\n共 {all} 行") })?;
+    out::text(if all == 0 {
+        "没有暂存的行".to_owned()
+    } else {
+        format!("{table}\n共 {all} 行")
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

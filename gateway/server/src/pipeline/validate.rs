@@ -59,6 +59,11 @@ pub struct CheckedRecord {
 }
 
 impl CheckedRow {
+    /// Whether it waits for the mapping table.
+    pub fn is_held(&self) -> bool {
+        matches!(self.legacy, Legacy::Held(_))
+    }
+
     /// A row the decoder could not make cells of.
     pub(super) fn unreadable(
         job: &Job<'_>,

@@ -18,9 +18,7 @@ use xinqiao_store::{MessageEnd, PendingMessage, RowChunk, Store, StoreError};
 use crate::config::FeedConfig;
 use crate::domain::Domain;
 use crate::keys::Keys;
-use crate::pipeline::{
-    Destination, Job, StoreMap, Unsealing, entry, message_end, process, unseal,
-};
+use crate::pipeline::{Destination, Job, StoreMap, Unsealing, entry, message_end, process, unseal};
 
 /// Rows committed in one transaction.
 pub(super) const CHUNK: usize = 500;
@@ -261,7 +259,8 @@ impl Processing {
             }
             Err(error) => return failed(error.code(), &error.to_string()),
         };
-        let outcome = process(&job, &mut *input, &mut |row| each(row.index, entry(row, destination)));
+        let outcome =
+            process(&job, &mut *input, &mut |row| each(row.index, entry(row, destination)));
         Ok(message_end(outcome, job.today))
     }
 }

@@ -107,6 +107,7 @@ fn a_held_row_waits_is_told_and_goes_on_when_the_table_grows() {
     assert_eq!(item.milestones.received, Some(Timestamp(NOON)), "it came when it came");
     assert_eq!(item.milestones.committed, Some(Timestamp(NOON + 3 * DAY)));
     assert_eq!(item.deadlines.decided, DAY_OF);
+    assert_eq!(item.milestones.refused, Some(Timestamp(NOON)), "late for that, it is the agency's");
 
     // Contradicted: the last row is held for another reason, until that line is taken back.
     assert_eq!(load(&bench, 1, 0).ambiguous, 0);

@@ -80,14 +80,27 @@ fn a_code_the_table_knows_is_filled_in() {
         ("the sentinel, misused", &[("CF_XDR_SHXYM", SENTINEL), ("CF_XDR_GSZC", REG_NO)], REG),
         ("a number in its column", &[("CF_XDR_SHXYM", REG_NO)], REG),
         ("an organisation code there", &[("CF_XDR_SHXYM", "99999990-4")], ORG),
-        ("13 digits there", &[("CF_XDR_SHXYM", "4117020000123")],
-            (LegacyKind::RegNo, "4117020000123", USCC)),
-        ("a tax number's last nine", &[("CF_XDR_SHXYM", ""), ("CF_XDR_SWDJ", "411702999999904")], ORG),
+        (
+            "13 digits there",
+            &[("CF_XDR_SHXYM", "4117020000123")],
+            (LegacyKind::RegNo, "4117020000123", USCC),
+        ),
+        (
+            "a tax number's last nine",
+            &[("CF_XDR_SHXYM", ""), ("CF_XDR_SWDJ", "411702999999904")],
+            ORG,
+        ),
         ("a tax number there", &[("CF_XDR_SHXYM", "411702999999904")], ORG),
-        ("a certificate", &[("CF_XDR_SHXYM", ""), ("CF_XDR_SYDW", "141170200012")],
-            (LegacyKind::InstitutionNo, "141170200012", USCC)),
-        ("a society", &[("CF_XDR_SHXYM", ""), ("CF_XDR_SHZZ", "驻社证字第0123号")],
-            (LegacyKind::SocialNo, "驻社证字第0123号", USCC)),
+        (
+            "a certificate",
+            &[("CF_XDR_SHXYM", ""), ("CF_XDR_SYDW", "141170200012")],
+            (LegacyKind::InstitutionNo, "141170200012", USCC),
+        ),
+        (
+            "a society",
+            &[("CF_XDR_SHXYM", ""), ("CF_XDR_SHZZ", "驻社证字第0123号")],
+            (LegacyKind::SocialNo, "驻社证字第0123号", USCC),
+        ),
     ] {
         let table = table(&[lines]);
         let (held, verdict, rules, code) = run(with(fields), &table);
@@ -138,8 +151,10 @@ fn what_is_accepted_without_a_code_still_is_and_what_has_none_is_refused() {
         (&[("CF_XDR_SHXYM", "")][..], "category.org-code"),
         (&[("CF_XDR_SHXYM", ""), ("CF_XDR_ZZJG", "无")], "category.org-code"),
         (&[("CF_XDR_SHXYM", "91411702999999904Y"), ("CF_XDR_ZZJG", ORG_CODE)], "uscc.check-digit"),
-        (&[("CF_XDR_LB", "自然人"), ("CF_XDR_SHXYM", ""), ("CF_XDR_ZZJG", ORG_CODE)],
-            "category.person-org-code"),
+        (
+            &[("CF_XDR_LB", "自然人"), ("CF_XDR_SHXYM", ""), ("CF_XDR_ZZJG", ORG_CODE)],
+            "category.person-org-code",
+        ),
     ] {
         let (held, verdict, rules, _) = run(with(fields), &none);
         assert_eq!((held, verdict), (false, Verdict::Reject), "{rules:?}");
@@ -179,7 +194,11 @@ fn a_category_told_by_codes_is_told_by_the_table() {
     for code in [USCC, SOLE_CODE] {
         let (held, verdict, rules, got) =
             run(old.clone(), &table(&[(LegacyKind::RegNo, REG_NO, code)]));
-        assert_eq!((held, verdict, got.as_deref()), (false, Verdict::Warn, Some(code)), "{rules:?}");
+        assert_eq!(
+            (held, verdict, got.as_deref()),
+            (false, Verdict::Warn, Some(code)),
+            "{rules:?}"
+        );
     }
     // A withdrawal without its subject's code waits: it would take down nothing.
     put(&mut old, "XK_ZT", "1");

@@ -230,9 +230,18 @@ fn the_registry_is_whole() {
     assert_eq!(unique.len(), RULES.len(), "ids are unique");
     let tested: BTreeSet<_> = CASES.iter().map(|case| case.0).chain(["field.too-long"]).collect();
     // Raised by other parts, and tested there or in the conversion's tests.
-    let elsewhere =
-        ["value.", "row.", "mapping.", "scope.", "status.unclear", "convert.", "target.",
-         "uscc.from-legacy", "uscc.unresolved", "uscc.ambiguous"];
+    let elsewhere = [
+        "value.",
+        "row.",
+        "mapping.",
+        "scope.",
+        "status.unclear",
+        "convert.",
+        "target.",
+        "uscc.from-legacy",
+        "uscc.unresolved",
+        "uscc.ambiguous",
+    ];
     for rule in RULES {
         for text in [rule.title, rule.fix, rule.basis] {
             assert!(text.chars().any(|c| c >= '\u{4E00}'), "{}: {text}", rule.id);

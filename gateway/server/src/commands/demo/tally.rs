@@ -138,7 +138,7 @@ impl FeedTally {
     }
 
     fn unaccounted(&self) -> u64 {
-        self.sent.abs_diff(self.received) + self.open + self.held
+        self.sent.abs_diff(self.received) + self.open
     }
 
     fn json(&self) -> Value {
@@ -152,6 +152,7 @@ impl FeedTally {
             "refused_by_platform": self.refused_by_platform,
             "corrected": self.corrected,
             "repeated": self.repeated,
+            "held": self.held,
             "unaccounted": self.unaccounted(),
             "duplicate_messages": c.duplicate_messages,
             "on_time_pledged": clocks.on_time_pledged,
@@ -211,7 +212,7 @@ impl Tally {
     /// first) and `duplicate_messages`. `refused` counts both the rules' refusals and the
     /// platform's. When nothing is unaccounted, over all and in every feed:
     ///
-    /// - `received = accepted + refused + repeated`;
+    /// - `received = accepted + refused + repeated + held`;
     /// - `accepted = on_time_statutory + late`: an accepted row counts by the standing of its
     ///   record, so that a correction's row (`corrected`) is as timely as what it corrects.
     pub(super) fn json(&self) -> Value {
@@ -221,6 +222,7 @@ impl Tally {
             "accepted": self.sum(|f| f.accepted),
             "corrected": self.sum(|f| f.corrected),
             "repeated": self.sum(|f| f.repeated),
+            "held": self.sum(|f| f.held),
             "unaccounted": self.unaccounted(),
             "differs_from_platform": self.differing,
             "on_time_pledged": self.sum(|f| f.clocks.on_time_pledged),

@@ -132,9 +132,9 @@ impl Table<'_> {
         &mut self,
         each: &mut dyn FnMut(CheckedRow) -> ControlFlow<()>,
     ) -> Result<Vec<String>, CommandError> {
-        self.file.seek(SeekFrom::Start(0)).map_err(|error| {
-            unread(self.path, "command.broken", &io_words(&error))
-        })?;
+        self.file
+            .seek(SeekFrom::Start(0))
+            .map_err(|error| unread(self.path, "command.broken", &io_words(&error)))?;
         let job = Job {
             mapping: self.mapping,
             domain: self.domain,
@@ -249,7 +249,9 @@ impl Report {
             Some(done) => {
                 let clash = match done.ambiguous {
                     0 => String::new(),
-                    n => format!(";其中 {n} 条与其他条目矛盾,在重叠的日期内不作对照(xinqiao uscc show)"),
+                    n => format!(
+                        ";其中 {n} 条与其他条目矛盾,在重叠的日期内不作对照(xinqiao uscc show)"
+                    ),
                 };
                 format!("共 {} 行:新装入 {},已有 {}{clash}", self.rows, done.added, done.known)
             }

@@ -4,12 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use serde_json::Value;
+use xinqiao::clock::ShiftedClock;
 use xinqiao::commands::demo::platform::{Outcome, Platform, PlatformOptions};
-use xinqiao_core::model::FeedId;
-use xinqiao_store::RowOutcome;
-use xinqiao_tests::{Row, World, csv, mapping, uscc};
+use xinqiao::compose::Gateway;
+use xinqiao_core::ident::{LegacyCode, LegacyKind, UsccEntry};
+use xinqiao_core::model::{FeedId, Operation, Timestamp};
+use xinqiao_store::{RowOutcome, TableLine};
+use xinqiao_tests::{Client, PUSH, Row, World, csv, mapping, ndjson, uscc};
 
 use crate::at_rest::readable;
 use crate::fault::kill::{Running, binary, open, settle};
@@ -29,9 +33,14 @@ enum Told {
 }
 
 fn told(number: u64) -> Told {
-    let inner = uscc("91", number)[8..17].to_owned();
+    let inner = uscc("91", number).get(8..17).unwrap().to_owned();
     match number % 10 {
-        0 => Told::OrgCode(format!("{}-{}", &inner[..8], &inner[8..])),
+        0 => {
+            Told::OrgCode(inner.chars().enumerate().fold(String::new(), |code, (at, c)| match at {
+                8 => format!("{code}-{c}"),
+                _ => format!("{code}{c}"),
+            }))
+        }
         1 => Told::RegNo(reg_no(number)),
         2 => Told::Misplaced(inner),
         _ => Told::Uscc,
@@ -222,4 +231,49 @@ async fn held_rows_are_delivered_when_the_table_grows_whatever_is_killed() {
         .chain([uscc("91", 1), uscc("91", 2), "样例登记机关".to_owned()])
         .collect();
     assert_eq!(readable(&world.data(), &codes), 0, "no code lies readable");
+}
+
+/// 2026-11-23 12:00 in Asia/Shanghai.
+const START: Timestamp = Timestamp(1_795_406_400_000);
+
+fn rules(row: &Value) -> BTreeSet<&str> {
+    let findings = row["findings"].as_array().unwrap();
+    findings.iter().map(|finding| finding["rule"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pushed_a_row_sees_it_held_and_then_delivered() {
+    let platform = Platform::start(PlatformOptions::default()).await.unwrap();
+    let world = World::new(&platform.url(), "127.0.0.1:0").unwrap();
+    let clock = Arc::new(ShiftedClock::starting_at(START));
+    let gateway = Gateway::start(world.config().unwrap(), world.domain(), clock).await.unwrap();
+    let body = ndjson([Row::new(1)]).replace(&uscc("91", 1), &reg_no(1));
+    let mut client = Client::connect(gateway.push_address().unwrap()).await.unwrap();
+    let message = client.push(&body).await.unwrap().body["message"].as_u64().unwrap();
+    let told = format!("/api/v1/messages/{message}/verdicts");
+    let counters = || gateway.store().status().unwrap().feeds[&FeedId::new(PUSH).unwrap()].clone();
+    until("the row is held", || counters().held == 1).await;
+    let row = client.get(&told).await.unwrap().body["rows"][0].clone();
+    assert_eq!((&row["outcome"], &row["verdict"]), (&"Held".into(), &"warn".into()), "{row}");
+    assert!(rules(&row).contains("uscc.unresolved"), "{row}");
+    assert!(!row.to_string().contains(&reg_no(1)));
+    let receipt = client.get(&format!("/api/v1/messages/{message}/receipt")).await.unwrap().body;
+    let statement = receipt["outcome"]["statement"].as_str().unwrap();
+    assert!(statement.contains("rows=1 rejected=0 accepted=0 refused=0 pending=1"), "{statement}");
+
+    let code = LegacyCode::new(LegacyKind::RegNo, &reg_no(1)).unwrap();
+    let entry = UsccEntry::new(code, &uscc("91", 1), (None, None), "样例登记机关").unwrap();
+    let line = TableLine { entry, operation: Operation::Upsert };
+    gateway.store().load_uscc(vec![line]).await.unwrap();
+    until("it is delivered", || counters().accepted == 1).await;
+    let row = client.get(&told).await.unwrap().body["rows"][0].clone();
+    assert!(rules(&row).contains("uscc.from-legacy"), "{row}");
+    assert!(row["outcome"]["New"]["seq"].is_u64(), "{row}");
+    // The same row with its code is no second record.
+    client.push(ndjson([Row::new(1)])).await.unwrap();
+    until("it is known", || counters().repeated == 1).await;
+    assert_eq!(platform.ledger().len(), 1);
+    let store = gateway.store().clone();
+    gateway.stop().await;
+    assert_eq!(store.fsck().unwrap(), Vec::<String>::new());
 }

@@ -247,9 +247,10 @@ impl Processing {
         if message.bytes == 0 && input.read(&mut [0]).is_ok_and(|n| n == 0) {
             return failed("decode.empty", "报文为空");
         }
+        // Looked at again, an envelope is judged as of its arrival: its certificate may have ended.
+        let at = if only.is_some() { message.received } else { self.clock.now() };
         let policy = feed.envelope.as_ref();
-        let unsealing =
-            Unsealing { keys: &self.keys, policy, at: self.clock.now(), store: &self.store };
+        let unsealing = Unsealing { keys: &self.keys, policy, at, store: &self.store };
         let mut input = match unseal(&unsealing, input) {
             Ok(input) => input,
             Err(error) if error.is_ours() => {

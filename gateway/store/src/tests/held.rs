@@ -64,14 +64,17 @@ fn drain(bench: &Bench, rows: &BTreeMap<(u64, u64), (String, usize)>) -> usize {
     settled
 }
 
+/// Message and index of a row, its document and which code it has.
+type Known = ((u64, u64), (String, usize));
+
 /// A message of rows with these codes, in two blocks.
-fn receive(bench: &Bench, name: &str, codes: &[usize]) -> Vec<((u64, u64), (String, usize))> {
+fn receive(bench: &Bench, name: &str, codes: &[usize]) -> Vec<Known> {
     let id = bench.receive("f-1", name.as_bytes()).message;
     let rows: Vec<_> = (0u64..)
         .zip(codes)
         .map(|(index, at)| ((id, index), (format!("{name}-{index}"), *at)))
         .collect();
-    let of = |rows: &[((u64, u64), (String, usize))]| {
+    let of = |rows: &[Known]| {
         rows.iter().map(|(_, (document, at))| judged(bench.store(), document, *at)).collect()
     };
     let (head, tail) = rows.split_at(rows.len() / 2);
@@ -145,7 +148,7 @@ fn lines_have_their_days_and_pages() {
     let next = first.next.unwrap();
     let mut after = [0; 32];
     for (byte, at) in after.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&next[at..at + 2], 16).unwrap();
+        *byte = u8::from_str_radix(next.get(at..at + 2).unwrap(), 16).unwrap();
     }
     let second = bench.store().uscc_lines(Some(after), 1).unwrap();
     assert_eq!((second.lines.len(), second.next), (1, None));

@@ -8,7 +8,7 @@ use rust_xlsxwriter::{Workbook, XlsxError};
 use serde::Serialize;
 use xinqiao_core::fault::io_words;
 use xinqiao_core::model::Verdict;
-use xinqiao_store::{MessageView, RowVerdictView};
+use xinqiao_store::{MessageView, RowOutcome, RowVerdictView};
 
 use super::super::{CommandError, out};
 use super::failed::WHOLE;
@@ -75,7 +75,7 @@ impl Writer {
         let name = message.name.as_deref();
         match self {
             Self::Tsv(out) => {
-                for (number, line) in lines(&row, code(row.verdict)) {
+                for (number, line) in lines(&row, code(&row)) {
                     let line = cells(number.to_string(), line);
                     writeln!(out, "{}", line.join("\t"))?;
                 }
@@ -90,7 +90,7 @@ impl Writer {
                 *failed += 1 - is_row;
                 if !row.findings.is_empty() {
                     *shown += is_row;
-                    for (number, line) in lines(&row, word(row.verdict)) {
+                    for (number, line) in lines(&row, word(&row)) {
                         let number =
                             if number == WHOLE { String::new() } else { number.to_string() };
                         let line = cells(number, line);
@@ -99,7 +99,7 @@ impl Writer {
                 }
             }
             Self::Xlsx { book, path, sheet, next } => {
-                for (number, line) in lines(&row, word(row.verdict)) {
+                for (number, line) in lines(&row, word(&row)) {
                     let line = cells(String::new(), line).into_iter();
                     let line = line.chain([clean(name.unwrap_or_default())]);
                     put(book, sheet, next, number, line)
@@ -164,16 +164,18 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn code(verdict: Verdict) -> &'static str {
-    match verdict {
+fn code(row: &RowVerdictView) -> &'static str {
+    match row.verdict {
+        Verdict::Warn if row.outcome == RowOutcome::Held => "held",
         Verdict::Accept => "accept",
         Verdict::Warn => "warn",
         Verdict::Reject => "reject",
     }
 }
 
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
+fn word(row: &RowVerdictView) -> &'static str {
+    match row.verdict {
+        Verdict::Warn if row.outcome == RowOutcome::Held => "暂存",
         Verdict::Accept => "接受",
         Verdict::Warn => "接受,有提醒",
         Verdict::Reject => "退回",
@@ -229,7 +231,6 @@ fn unwritten(path: &Path, error: &XlsxError) -> CommandError {
 mod tests {
     use super::*;
     use xinqiao_core::model::{Dimension, Finding, Severity};
-    use xinqiao_store::RowOutcome;
 
     fn row(findings: Vec<Finding>) -> RowVerdictView {
         RowVerdictView {
@@ -256,7 +257,7 @@ mod tests {
             fix: "核对".into(),
         };
         let bad = row(vec![finding.clone(), finding]);
-        let told = lines(&bad, code(bad.verdict));
+        let told = lines(&bad, code(&bad));
         assert_eq!(told.len(), 2);
         let join = |(number, line): &(u64, [String; 6])| {
             cells(number.to_string(), line.clone()).join("\t")
@@ -264,8 +265,11 @@ mod tests {
         let line = join(&told[0]);
         assert_eq!(line, "甲 〔2018〕 1号\treject\t3\tB3\tuscc.check-digit\t校验位 不对\t核对");
         let good = row(Vec::new());
-        let told = lines(&good, code(good.verdict));
+        let told = lines(&good, code(&good));
         assert_eq!(told.len(), 1);
         assert_eq!(join(&told[0]), "甲 〔2018〕 1号\taccept\t3\t\t\t\t");
+        let held =
+            RowVerdictView { verdict: Verdict::Warn, outcome: RowOutcome::Held, ..row(Vec::new()) };
+        assert_eq!((code(&held), word(&held)), ("held", "暂存"));
     }
 }

@@ -164,7 +164,7 @@ impl Shared {
             Legacy::None => (None, Prepared::None),
             Legacy::Formerly(key) => (Some(self.record_digest(&key)), Prepared::None),
             Legacy::Held(hold) => (None, Prepared::Held(self.prepare_hold(&hold))),
-            Legacy::Line(line) => (None, Prepared::Line(self.prepare_line(line)?)),
+            Legacy::Line(line) => (None, Prepared::Line(self.prepare_line(line))),
         };
         let document = row.document.as_ref();
         let version = row

@@ -53,16 +53,15 @@ impl Shared {
         key
     }
 
-    pub(crate) fn prepare_line(&self, line: TableLine) -> Result<Line, StoreError> {
-        Ok(Line { key: self.line_key(&line.entry), line })
+    pub(crate) fn prepare_line(&self, line: TableLine) -> Line {
+        Line { key: self.line_key(&line.entry), line }
     }
 
     pub(crate) async fn load_uscc(&self, lines: Vec<TableLine>) -> Result<Loaded, StoreError> {
         if lines.len() > MOST {
             return Err(StoreError::Conflict("一次装入的对照条目过多"));
         }
-        let lines =
-            lines.into_iter().map(|line| self.prepare_line(line)).collect::<Result<Vec<_>, _>>()?;
+        let lines: Vec<Line> = lines.into_iter().map(|line| self.prepare_line(line)).collect();
         let loaded = self
             .committer()?
             .commit(256 * lines.len(), move |tx| {

@@ -167,9 +167,6 @@ fn lack_of_mapping(finding: &Finding) -> bool {
 
 /// The legacy codes of a draft that lacks the new one; none for a natural person.
 fn wanted(draft: &Draft) -> Vec<LegacyCode> {
-    if resolved(draft, Role::SubjectCategory).as_deref() == Some(PERSON) {
-        return Vec::new();
-    }
     let mut codes = match draft.text(Role::SubjectUscc) {
         None => Vec::new(),
         Some(text) if is_placeholder(text) || text.eq_ignore_ascii_case(SENTINEL) => Vec::new(),
@@ -180,6 +177,9 @@ fn wanted(draft: &Draft) -> Vec<LegacyCode> {
             read => read,
         },
     };
+    if resolved(draft, Role::SubjectCategory).as_deref() == Some(PERSON) {
+        return Vec::new();
+    }
     const FIELDS: [(Role, LegacyKind); 5] = [
         (Role::SubjectOrgCode, LegacyKind::OrgCode),
         (Role::SubjectRegNo, LegacyKind::RegNo),

@@ -52,14 +52,14 @@ async fn everything(client: &Client, feed: &FeedId, message: u64) -> Vec<Value> 
         json!(client.verdicts(message, 0, 10).await.unwrap()),
         json!(client.queue(&filter, Some("5-6"), 10).await.unwrap()),
         json!(client.act(&act).await.unwrap()),
+        json!(client.act(&blank).await.unwrap_err().to_string()),
+        json!(client.item(7).await.unwrap_err().to_string()),
+        json!(client.queue(&filter, Some("x"), 10).await.unwrap_err().to_string()),
         json!(client.uscc_lines(None, 10).await.unwrap()),
         json!(client.uscc_lines(Some("x"), 10).await.unwrap_err().to_string()),
         json!(client.uscc_of(LegacyKind::RegNo, "411702000001236").await.unwrap()),
         json!(client.held().await.unwrap()),
         json!(client.rerun(Some(feed.clone())).await.unwrap()),
-        json!(client.act(&blank).await.unwrap_err().to_string()),
-        json!(client.item(7).await.unwrap_err().to_string()),
-        json!(client.queue(&filter, Some("x"), 10).await.unwrap_err().to_string()),
     ]
 }
 
@@ -101,6 +101,10 @@ async fn the_socket_and_the_store_at_hand_answer_alike() {
     assert_eq!(by_socket[5], json!([{ "id": 7, "error": "没有这一项" }]));
     assert!(by_socket[6].as_str().unwrap().contains("control.reason"));
     assert!(by_socket[8].as_str().unwrap().contains("http.malformed"));
+    assert_eq!(by_socket[9]["total"], 1);
+    assert!(by_socket[10].as_str().unwrap().contains("http.malformed"));
+    assert_eq!(by_socket[11][0]["uscc"], "91411702999999904X");
+    assert_eq!((&by_socket[12], &by_socket[13]), (&json!([]), &json!(0)));
 
     let second = serve(&path, router(state(&bench)), shutdown).await.unwrap_err();
     assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);

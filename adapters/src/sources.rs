@@ -14,14 +14,8 @@ mod rest;
 mod sftp;
 
 /// Every kind of source.
-pub const SOURCES: &[&dyn SourceFactory] = &[
-    &database::MySql,
-    &database::Postgres,
-    &folder::Folder,
-    &ftp::Ftp,
-    &rest::Rest,
-    &sftp::Sftp,
-];
+pub const SOURCES: &[&dyn SourceFactory] =
+    &[&database::MySql, &database::Postgres, &folder::Folder, &ftp::Ftp, &rest::Rest, &sftp::Sftp];
 
 /// The kind of source with this name in `feeds.yaml`.
 pub fn find(kind: &str) -> Option<&'static dyn SourceFactory> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use xinqiao::clock::SystemClock;
 use xinqiao::commands::demo::platform::{Platform, PlatformOptions};
 use xinqiao::compose::Gateway;
-use xinqiao::pipeline::{Job, in_memory, process};
+use xinqiao::pipeline::{Job, process};
 use xinqiao_core::model::{MappingId, Verdict};
 use xinqiao_core::spi::Clock as _;
 use xinqiao_tests::{Result, Row, World, csv, scale, spread};
@@ -95,7 +95,7 @@ fn through_the_stages(file: &Path) -> Result<(u64, Duration)> {
     let (_, mapping) =
         domain.mappings.get(&MappingId::new("made-csv")?).ok_or("no such mapping")?;
     let today = SystemClock.now().shanghai_date();
-    let job = Job { mapping, domain: &domain, today, skip: 0, scratch: &in_memory };
+    let job = Job::dry(mapping, &domain, today);
     let mut input = std::fs::File::open(file)?;
     let mut accepted = 0;
     let begun = Instant::now();

@@ -50,6 +50,16 @@ pub struct World {
 impl World {
     /// Writes a configuration that delivers to `url` and listens on `listen`.
     pub fn new(url: &str, listen: &str) -> Result<Self> {
+        Self::with(url, listen, &[], "")
+    }
+
+    /// As [`World::new`], with more mappings (by path) and more feeds (as in `feeds.yaml`).
+    pub fn with(
+        url: &str,
+        listen: &str,
+        mappings: &[(&str, String)],
+        more_feeds: &str,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let root = folder.path();
         let gateway = format!(
@@ -96,7 +106,7 @@ feeds:
 ",
             folder_feed("folder", "in"),
             folder_feed("second", "in-second"),
-        );
+        ) + more_feeds;
         std::fs::write(root.join("gateway.yaml"), gateway)?;
         std::fs::write(root.join("feeds.yaml"), feeds)?;
         std::fs::write(root.join("token"), TOKEN)?;
@@ -110,6 +120,7 @@ feeds:
         for format in ["csv", "workbook", "ndjson"] {
             files.insert(format!("agencies/made/{format}.yaml"), mapping(format));
         }
+        files.extend(mappings.iter().map(|(path, text)| ((*path).to_owned(), text.clone())));
         for (name, text) in &files {
             let path = root.join("mappings").join(name);
             std::fs::create_dir_all(path.parent().unwrap_or(root))?;

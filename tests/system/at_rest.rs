@@ -43,7 +43,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// How many of the texts some file holds, in UTF-8, GB18030 or UTF-16.
-fn readable(folder: &Path, texts: &[String]) -> usize {
+pub(crate) fn readable(folder: &Path, texts: &[String]) -> usize {
     let contents: Vec<Vec<u8>> =
         files(folder).iter().map(|file| std::fs::read(file).unwrap()).collect();
     assert!(!contents.is_empty());

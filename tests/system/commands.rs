@@ -33,6 +33,7 @@ fn dry_run(mapping: &str, file: &str) -> Value {
 #[test]
 fn the_shipped_samples_are_judged_as_they_were_made() {
     for (mapping, file, [accept, warn, reject]) in [
+        // Some of those meant to be refused have a registration number only: they are held.
         ("scjg-admin-licence", "scjg/sample.xls", [7, 3, 6]),
         ("scjg-admin-licence", "scjg/bulk.xls", [1418, 37, 45]),
         ("sthj-admin-penalty", "sthj/sample.csv", [7, 2, 6]),
@@ -42,7 +43,13 @@ fn the_shipped_samples_are_judged_as_they_were_made() {
         ("yjj-admin-licence", "yjj/sample.ndjson", [6, 2, 6]),
     ] {
         let answer = dry_run(mapping, file);
-        let counts = json!({ "accept": accept, "warn": warn, "reject": reject });
+        let held = match file {
+            "scjg/sample.xls" => 1,
+            "scjg/bulk.xls" => 11,
+            _ => 0,
+        };
+        let reject = reject - held;
+        let counts = json!({ "accept": accept, "warn": warn, "held": held, "reject": reject });
         assert_eq!(answer["summary"], counts, "{file}");
         assert_eq!((&answer["error"], &answer["notes"]), (&Value::Null, &json!([])), "{file}");
     }

@@ -174,7 +174,7 @@ async fn a_mixed_workbook_is_told_of_and_again_when_the_platform_has_spoken() {
     put(&world, "in", &format!("处罚_{CITIZEN}.xlsx"), &workbook(mixed(), &anew));
     let csv = out.join("处罚____.xlsx.1.反馈.csv");
     until("the first list is there", || there(&csv)).await;
-    let sums = "\"共8行:收下7行(有提醒0行,重复0行),退回1行;平台已受理0行,拒收0行,待受理7行,待运维处理0行\"";
+    let sums = "\"共8行:收下7行(有提醒0行,重复0行),退回1行,暂存0行;平台已受理0行,拒收0行,待受理7行,待运维处理0行\"";
     let first = [HEAD, &format!("合计,,有退回,,,{sums},{AGAIN},"), FINE].join("\n");
     assert_eq!(told(gateway.store(), &csv), first);
     let copy = book(&csv.with_extension("xlsx"));
@@ -188,7 +188,7 @@ async fn a_mixed_workbook_is_told_of_and_again_when_the_platform_has_spoken() {
     platform.set_down(false);
     until("the platform has spoken", || at_rest(gateway.store())).await;
     until("and that is told", || list(&csv).unwrap().contains("待受理0行")).await;
-    let sums = "\"共8行:收下7行(有提醒0行,重复0行),退回1行;平台已受理5行,拒收2行,待受理0行,待运维处理0行\"";
+    let sums = "\"共8行:收下7行(有提醒0行,重复0行),退回1行,暂存0行;平台已受理5行,拒收2行,待受理0行,待运维处理0行\"";
     let sums = format!("合计,,有退回,,,{sums},{AGAIN},");
     let then = [HEAD, &sums, &refused(5, 2), FINE, &refused(9, 6)].join("\n");
     assert_eq!(told(gateway.store(), &csv), then);
@@ -253,7 +253,7 @@ async fn what_went_well_is_said_in_a_few_lines() {
     let out = world.path().join("out-second");
     let file = out.join("a.csv.1.反馈.csv");
     until("all is well", || list(&file).is_some_and(|text| text.contains("平台已受理3行"))).await;
-    let sums = "\"共3行:收下3行(有提醒0行,重复0行),退回0行;平台已受理3行,拒收0行,待受理0行,待运维处理0行\"";
+    let sums = "\"共3行:收下3行(有提醒0行,重复0行),退回0行,暂存0行;平台已受理3行,拒收0行,待受理0行,待运维处理0行\"";
     let expected = [HEAD, &format!("合计,,全部接受,,,{sums},,")].join("\n");
     assert_eq!(told(gateway.store(), &file), expected);
     assert_eq!(all(&out), [file], "no annotated copy of nothing");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use xinqiao::clock::{ShiftedClock, SystemClock};
 use xinqiao::commands::demo::platform::{Outcome, Platform, PlatformOptions};
 use xinqiao::compose::Gateway;
-use xinqiao::pipeline::{Job, in_memory, process};
+use xinqiao::pipeline::{Job, process};
 use xinqiao_core::model::{MappingId, Timestamp};
 use xinqiao_core::spi::Clock as _;
 use xinqiao_store::{ItemFilter, RowOutcome, Store};
@@ -257,7 +257,7 @@ fn members_with_their_columns_in_another_order_are_each_read_by_their_own() {
         std::io::Write::write_all(&mut zip, text.as_bytes()).unwrap();
     }
     let today = SystemClock.now().shanghai_date();
-    let job = Job { mapping, domain: &domain, today, skip: 0, scratch: &in_memory };
+    let job = Job::dry(mapping, &domain, today);
     let mut fields = Vec::new();
     let notes = process(&job, &mut zip.finish().unwrap(), &mut |row| {
         fields.push(row.record.unwrap_or_else(|| panic!("{:?}", row.findings)).fields);

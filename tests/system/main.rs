@@ -25,6 +25,8 @@ mod sealed;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod uscc;
+#[cfg(test)]
 mod walk_through;
 #[cfg(test)]
 mod watch;

@@ -7,8 +7,10 @@
 mod convert;
 mod file;
 mod key;
+mod resolve;
 mod role;
 pub mod rules;
+mod uscc_map;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -24,7 +26,9 @@ use crate::model::{DatasetId, Draft, Finding};
 
 pub use convert::convert;
 pub use key::record_key;
+pub use resolve::{NoUsccMap, Resolution, Resolved, UsccMap, Wanted, resolve};
 pub use role::Role;
+pub use uscc_map::{is_uscc_map, uscc_entry};
 
 /// A generation of a dataset's standard, named by its year: 2016 (A), 2018 (B), 2021 (C).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -309,7 +313,8 @@ pub(crate) mod tests {
             "catalogue/admin-licence/2021.yaml",
             "catalogue/admin-penalty/2016.yaml",
             "catalogue/admin-penalty/2018.yaml",
-            "catalogue/admin-penalty/2021.yaml"
+            "catalogue/admin-penalty/2021.yaml",
+            "catalogue/uscc-map/1.yaml"
         ];
         Bundle(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect())
     }
@@ -383,6 +388,13 @@ pub(crate) mod tests {
                 ("CF_SJLY", "驿城区测试城管局"),
                 ("CF_SJLYDM", "114117009999999049"),
             ],
+            "uscc-map/1" => &[
+                ("LX", "组织机构代码"),
+                ("JDM", "99999990-4"),
+                ("TYDM", "91411702999999904X"),
+                ("SXRQ", "2015-10-01"),
+                ("LY", "测试登记机关"),
+            ],
             other => panic!("no sample of {other}"),
         };
         draft(reference, fields)
@@ -401,7 +413,7 @@ pub(crate) mod tests {
     fn datasets_are_found_by_reference_and_listed_once() {
         let catalogue = catalogue();
         let ids: Vec<_> = catalogue.ids().map(DatasetId::as_str).collect();
-        assert_eq!(ids, ["admin-licence", "admin-penalty"]);
+        assert_eq!(ids, ["admin-licence", "admin-penalty", "uscc-map"]);
         assert_eq!(catalogue.by_reference("admin-licence/2016").unwrap().title, "行政许可(2016版)");
         assert!(catalogue.by_reference("admin-licence/2017").is_none());
     }

@@ -89,7 +89,8 @@ pub struct Milestones {
     pub committed: Option<Timestamp>,
     /// First sending to the platform.
     pub sent: Option<Timestamp>,
-    /// The last refusal by the platform, or here before there was a record.
+    /// The last refusal by the platform, or here before there was a record; before any, since when
+    /// the record was held for want of a code the agency did not give.
     pub refused: Option<Timestamp>,
     /// The platform's first acceptance: stops the clock.
     pub accepted: Option<Timestamp>,

@@ -72,6 +72,7 @@ fn the_worked_mappings_pass_their_own_tests_and_reach_every_field() {
             "cgj-admin-penalty",
             "jtj-admin-penalty",
             "scjg-admin-licence",
+            "scjg-uscc-map",
             "sthj-admin-penalty",
             "yjj-admin-licence",
             "zjj-admin-licence"

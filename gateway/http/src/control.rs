@@ -7,6 +7,7 @@ mod routes;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod uscc;
 
 use std::sync::Arc;
 

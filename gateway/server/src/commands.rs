@@ -21,6 +21,7 @@ mod run;
 mod serve;
 mod status;
 mod usage;
+mod uscc;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ const COMMANDS: &[&dyn Command] = &[
     &verdicts::Verdicts,
     &queue::Queue,
     &feeds::Feeds,
+    &uscc::Uscc,
     &deadline::Deadline,
     &fsck::Fsck,
     &keys::Keys,

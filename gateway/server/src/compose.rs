@@ -232,6 +232,8 @@ impl Gateway {
             clock,
             workers: config.workers,
         });
+        let (again, stop) = (Arc::clone(&processing), Arc::clone(&shutdown));
+        tasks.spawn(async move { Ok(again.rerun(stop).await?) });
         tasks.spawn(async move { Ok(processing.run(shutdown).await?) });
         Ok(Self { store, push_address, stopper, tasks })
     }

@@ -57,6 +57,8 @@ struct ToldRow {
     /// Its number for people.
     row: u64,
     verdict: Verdict,
+    /// What its verdict is called.
+    word: &'static str,
     reason: String,
     /// The cells that something is wrong with.
     cells: Vec<String>,
@@ -151,6 +153,7 @@ impl ToldRow {
         Self {
             row: row.row,
             verdict: row.verdict,
+            word: word(row),
             reason: reason(row),
             cells: row.findings.iter().filter_map(|finding| finding.cell.clone()).collect(),
         }

@@ -6,6 +6,7 @@
 //! unseal   envelope → what it holds  if the feed takes envelopes; its signature is checked first
 //! decode   stored bytes → rows    can be run again
 //! map      rows → drafts          the agency's columns to catalogue fields, then to the generation in force
+//! resolve  (between the two)      a legacy code to the 统一社会信用代码, by the mapping table
 //! validate drafts → verdicts      every rule, all findings at once
 //! commit   verdicts → store       record versions, queue items, verdicts: one transaction
 //! deliver  items → target         outcome back into the queue
@@ -18,14 +19,17 @@ mod decode;
 mod deliver;
 mod map;
 mod receive;
+mod resolve;
 #[cfg(test)]
 mod tests;
 mod unseal;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use time::Date;
+use xinqiao_core::catalogue::{NoUsccMap, UsccMap};
 use xinqiao_core::mapping::Mapping;
 use xinqiao_core::spi::{DecodeError, ReadSeek, Scratch, ScratchSpace};
 
@@ -34,6 +38,7 @@ use crate::domain::Domain;
 pub use commit::{Destination, entry, message_end};
 pub use deliver::{Delivery, deliver};
 pub use receive::FeedInbox;
+pub use resolve::StoreMap;
 pub use unseal::{UnsealError, Unsealing, unseal};
 pub use validate::{CheckedRecord, CheckedRow};
 
@@ -48,12 +53,25 @@ pub struct Job<'a> {
     pub today: Date,
     /// Rows already committed: decoded again, but not mapped.
     pub skip: u64,
+    /// Only these rows are mapped, and decoding ends behind them; `None`: all.
+    pub only: Option<&'a BTreeSet<u64>>,
+    /// The mapping table of legacy codes.
+    pub uscc: &'a dyn UsccMap,
+    /// Its revision, from before it was asked.
+    pub revision: u64,
     /// Room for what decoding has to hold.
     pub scratch: ScratchSpace<'a>,
 }
 
-/// Room in memory, for those without a store.
-pub fn in_memory() -> Box<dyn Scratch> {
+impl<'a> Job<'a> {
+    /// A whole message, without a store: no mapping table of legacy codes, room in memory.
+    pub fn dry(mapping: &'a Mapping, domain: &'a Domain, today: Date) -> Self {
+        let uscc = &NoUsccMap;
+        Self { mapping, domain, today, skip: 0, only: None, uscc, revision: 0, scratch: &in_memory }
+    }
+}
+
+fn in_memory() -> Box<dyn Scratch> {
     Box::new(Vec::new())
 }
 

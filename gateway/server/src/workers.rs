@@ -6,6 +6,7 @@ mod expiry;
 mod feedback;
 mod intake;
 mod processing;
+mod rerun;
 mod sending;
 
 pub use expiry::{Expiring, watch_expiry};

@@ -89,6 +89,7 @@ fn row(id: u64, dataset: &DatasetId, targets: &Arc<[TargetId]>) -> RowEntry {
         row: 1,
         document: Some(format!("罚字{id}号")),
         findings: Vec::new(),
+        legacy: Default::default(),
         record: Some(NewVersion {
             key: RecordKey {
                 dataset: dataset.clone(),

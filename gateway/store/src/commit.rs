@@ -14,12 +14,14 @@ use crate::encode::{
     encode,
 };
 use crate::feedback;
+use crate::held::{self, Holding};
 use crate::intake::{gone, message};
 use crate::queue::{self, standing_change};
 use crate::tables::{id_number, pair, unless_damaged};
+use crate::uscc::{self, Line};
 use crate::{
-    ChunkOutcome, EventKind, ItemState, MessageEnd, NewVersion, PendingMessage, RecordDigest,
-    RowChunk, RowOutcome, Shared, StoreError,
+    ChunkOutcome, EventKind, ItemState, Legacy, MessageEnd, NewVersion, PendingMessage,
+    RecordDigest, RowChunk, RowEntry, RowOutcome, Shared, StoreError,
 };
 
 /// A chunk with everything done to it that needs no transaction.
@@ -33,12 +35,28 @@ struct Chunk {
     finish: Option<MessageEnd>,
 }
 
-struct Entry_ {
+/// A row with everything done to it that needs no transaction.
+pub(crate) struct Entry_ {
     row: u64,
     document: Option<String>,
     findings: Vec<Finding>,
     version: Option<Version>,
     sent_back: Option<RecordDigest>,
+    legacy: Prepared,
+}
+
+impl Entry_ {
+    /// Roughly what it writes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.version.as_ref().map_or(128, |version| version.value.len() + 512)
+    }
+}
+
+/// What legacy codes have to do with a row, digested.
+pub(crate) enum Prepared {
+    None,
+    Held(Holding),
+    Line(Line),
 }
 
 struct Version {
@@ -50,6 +68,8 @@ struct Version {
     targets: Arc<[TargetId]>,
     /// An encoded [`VersionRow`].
     value: Vec<u8>,
+    /// The same for a record that came before its code did: its digest and value.
+    former: Option<(RecordDigest, Vec<u8>)>,
 }
 
 impl Shared {
@@ -113,18 +133,9 @@ impl Shared {
             let head = message(&heads.message, chunk.message)?;
             let mut rows = Vec::with_capacity(chunk.rows.len());
             for row in chunk.rows {
-                let version = row
-                    .record
-                    .map(|new| self.prepare(new, &head.feed, &head.agency, row.document.as_ref()))
-                    .transpose()?;
-                bytes += version.as_ref().map_or(64, |version| version.value.len() + 512);
-                rows.push(Entry_ {
-                    row: row.row,
-                    document: row.document,
-                    findings: row.findings,
-                    version,
-                    sent_back: row.sent_back.map(|key| self.record_digest(&key)),
-                });
+                let row = self.prepare(row, &head.feed, &head.agency)?;
+                bytes += row.bytes();
+                rows.push(row);
             }
             prepared.push(Chunk {
                 message: chunk.message,
@@ -137,20 +148,48 @@ impl Shared {
             });
         }
         drop(heads);
-        self.committer()?.commit(bytes, move |tx| commit(tx, prepared)).await
+        let done = self.committer()?.commit(bytes, move |tx| commit(tx, prepared)).await?;
+        let told = |outcome| matches!(outcome, &RowOutcome::Held | &RowOutcome::Mapped);
+        if done.iter().flat_map(|chunk| &chunk.rows).any(told) {
+            self.signals.rerun.send_modify(|n| *n += 1);
+        }
+        Ok(done)
     }
 
-    fn prepare(
+    /// Does to a row everything that needs no transaction.
+    pub(crate) fn prepare(
+        &self,
+        row: RowEntry,
+        feed: &FeedId,
+        agency: &AgencyId,
+    ) -> Result<Entry_, StoreError> {
+        let (former, legacy) = match row.legacy {
+            Legacy::None => (None, Prepared::None),
+            Legacy::Formerly(key) => (Some(self.record_digest(&key)), Prepared::None),
+            Legacy::Held(hold) => (None, Prepared::Held(self.prepare_hold(&hold))),
+            Legacy::Line(line) => (None, Prepared::Line(self.prepare_line(line))),
+        };
+        let document = row.document.as_ref();
+        let version = row
+            .record
+            .map(|new| self.prepare_version(new, former, feed, agency, document))
+            .transpose()?;
+        let sent_back = row.sent_back.map(|key| self.record_digest(&key));
+        let (row, document, findings) = (row.row, row.document, row.findings);
+        Ok(Entry_ { row, document, findings, version, sent_back, legacy })
+    }
+
+    fn prepare_version(
         &self,
         new: NewVersion,
+        former: Option<RecordDigest>,
         feed: &FeedId,
         agency: &AgencyId,
         document: Option<&String>,
     ) -> Result<Version, StoreError> {
         let content = content_digest(new.operation, &new.fields);
-        let record = self.record_digest(&new.key);
-        let value = encode(&VersionRow {
-            record,
+        let mut row = VersionRow {
+            record: self.record_digest(&new.key),
             feed: feed.clone(),
             agency: agency.clone(),
             document: document.cloned(),
@@ -158,7 +197,15 @@ impl Shared {
             operation: new.operation,
             mapping: new.mapping,
             fields: new.fields,
-        })?;
+        };
+        let (record, value) = (row.record, encode(&row)?);
+        let former = match former {
+            Some(former) => {
+                row.record = former;
+                Some((former, encode(&row)?))
+            }
+            None => None,
+        };
         Ok(Version {
             record,
             dataset: new.key.dataset,
@@ -167,6 +214,7 @@ impl Shared {
             deadlines: new.deadlines,
             targets: new.targets,
             value,
+            former,
         })
     }
 }
@@ -199,43 +247,18 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
         let mut rows = Vec::with_capacity(chunk.rows.len());
         let mut verdicts = Vec::with_capacity(chunk.rows.len());
         let feed = chunk.feed;
-        for (mut entry, index) in chunk.rows.into_iter().zip(chunk.first..) {
+        for (entry, index) in chunk.rows.into_iter().zip(chunk.first..) {
             let place = Place {
                 feed: &feed,
                 agency: &chunk.agency,
-                document: entry.document.as_ref(),
                 message: chunk.message,
-                row: entry.row,
+                index,
+                first: chunk.first,
                 received: chunk.received,
+                again: None,
             };
-            let (outcome, record) = match entry.version {
-                None => {
-                    if let Some(record) = entry.sent_back {
-                        send_back(tx, &record, chunk.received)?;
-                    }
-                    (RowOutcome::Rejected, None)
-                }
-                Some(version) => {
-                    let digest = version.record;
-                    match unless_damaged(apply(tx, version, &place))? {
-                        Some((outcome, number)) => (outcome, Some((digest, number))),
-                        None => {
-                            entry.findings.push(damaged());
-                            (RowOutcome::Rejected, None)
-                        }
-                    }
-                }
-            };
-            if let Some(version) = record {
-                feedback::placed(tx, &feed, (chunk.message, index), version)?;
-            }
-            let verdict = VerdictRow {
-                row: entry.row,
-                document: entry.document,
-                findings: entry.findings,
-                outcome,
-                record,
-            };
+            let verdict = settle(tx, entry, &place)?;
+            let outcome = verdict.outcome;
             tally(tx, &feed, &verdict, &mut now.rows);
             rows.push(outcome);
             verdicts.push(verdict);
@@ -257,15 +280,72 @@ fn commit(tx: &mut Tx<'_>, chunks: Vec<Chunk>) -> Result<Vec<ChunkOutcome>, Stor
     Ok(outcomes)
 }
 
-fn tally(tx: &mut Tx<'_>, feed: &FeedId, row: &VerdictRow, rows: &mut [u64; 3]) {
-    let verdict = row.verdict();
+/// Lets a row have its effect; its verdict.
+pub(crate) fn settle(
+    tx: &mut Tx<'_>,
+    mut entry: Entry_,
+    place: &Place<'_>,
+) -> Result<VerdictRow, StoreError> {
+    let at = (entry.row, entry.document.as_ref());
+    let (outcome, record) = match (entry.version, entry.legacy) {
+        (Some(version), _) => {
+            let version = version.known(tx)?;
+            let digest = version.record;
+            match unless_damaged(apply(tx, version, place, at))? {
+                Some((outcome, number)) => (outcome, Some((digest, number))),
+                None => {
+                    entry.findings.push(damaged());
+                    (RowOutcome::Rejected, None)
+                }
+            }
+        }
+        (None, Prepared::None) => {
+            if let Some(record) = entry.sent_back {
+                send_back(tx, &record, place.received)?;
+            }
+            (RowOutcome::Rejected, None)
+        }
+        (None, Prepared::Held(hold)) => {
+            held::hold(tx, &hold, place)?;
+            (RowOutcome::Held, None)
+        }
+        (None, Prepared::Line(line)) => {
+            uscc::apply(tx, &line)?;
+            (RowOutcome::Mapped, None)
+        }
+    };
+    if let Some(version) = record {
+        feedback::placed(tx, place.feed, (place.message, place.index), version)?;
+    }
+    let (row, document, findings) = (entry.row, entry.document, entry.findings);
+    Ok(VerdictRow { row, document, findings, outcome, record })
+}
+
+impl Version {
+    /// As a version of the record that came before its code did, if there is one.
+    fn known(mut self, tx: &Tx<'_>) -> Result<Self, StoreError> {
+        if let Some((former, value)) = self.former.take()
+            && !tx.tables.record.has(&self.record)?
+            && tx.tables.record.has(&former)?
+        {
+            (self.record, self.value) = (former, value);
+        }
+        Ok(self)
+    }
+}
+
+pub(crate) fn tally(tx: &mut Tx<'_>, feed: &FeedId, row: &VerdictRow, rows: &mut [u64; 3]) {
+    count_row(tx.feed(feed), row);
+    *by_verdict(rows, row.verdict()) += 1;
+}
+
+/// The count of a message's rows with this verdict.
+pub(crate) fn by_verdict(rows: &mut [u64; 3], verdict: Verdict) -> &mut u64 {
     let [accepted, warned, rejected] = rows;
-    let counters = tx.feed(feed);
-    count_row(counters, row);
     match verdict {
-        Verdict::Accept => *accepted += 1,
-        Verdict::Warn => *warned += 1,
-        Verdict::Reject => *rejected += 1,
+        Verdict::Accept => accepted,
+        Verdict::Warn => warned,
+        Verdict::Reject => rejected,
     }
 }
 
@@ -285,17 +365,24 @@ pub(crate) fn count_row(counters: &mut crate::FeedCounters, row: &VerdictRow) {
             counters.committed += 1;
             counters.corrections += 1;
         }
+        RowOutcome::Held => counters.held += 1,
+        RowOutcome::Mapped => counters.mapped += 1,
     }
 }
 
-/// Where a version comes from.
-struct Place<'a> {
-    feed: &'a FeedId,
-    agency: &'a AgencyId,
-    document: Option<&'a String>,
-    message: u64,
-    row: u64,
-    received: Timestamp,
+/// Where a row comes from.
+pub(crate) struct Place<'a> {
+    pub feed: &'a FeedId,
+    pub agency: &'a AgencyId,
+    pub message: u64,
+    /// 0-based count of rows in the message.
+    pub index: u64,
+    /// Index of the first row of its block of verdicts.
+    pub first: u64,
+    /// When the message came.
+    pub received: Timestamp,
+    /// It was held since then, and is looked at again: what came after it must not be undone.
+    pub again: Option<Timestamp>,
 }
 
 /// Why a row that is in order was not taken.
@@ -332,6 +419,7 @@ fn apply(
     tx: &mut Tx<'_>,
     new: Version,
     place: &Place<'_>,
+    (row, document): (u64, Option<&String>),
 ) -> Result<(RowOutcome, u32), StoreError> {
     let known: Option<RecordRow> = tx.tables.record.read(&new.record)?;
     let first = known.is_none();
@@ -347,7 +435,7 @@ fn apply(
         milestones: Milestones {
             received: Some(before.map_or(place.received, |it| it.received.min(place.received))),
             committed: Some(tx.now),
-            refused: before.map(|before| before.refused),
+            refused: before.map(|before| before.refused).or(place.again),
             ..Milestones::default()
         },
         versions: Vec::new(),
@@ -361,6 +449,11 @@ fn apply(
         let current = number == record.version();
         return Ok((if current { RowOutcome::Duplicate } else { RowOutcome::Stale }, number));
     }
+    let came = (place.message, row);
+    let overtaken = |version: &VersionMeta| (version.message, version.row) > came;
+    if place.again.is_some() && record.versions.iter().any(overtaken) {
+        return Ok((RowOutcome::Stale, record.version()));
+    }
 
     let read = |(_, id): &(TargetId, u64)| Ok((*id, queue::item(tx, *id)?));
     let items = record.items.iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
@@ -371,7 +464,7 @@ fn apply(
         seq,
         content: new.content,
         message: place.message,
-        row: place.row,
+        row,
         received: place.received,
     });
     record.withdrawn = new.operation == Operation::Withdraw;
@@ -380,11 +473,11 @@ fn apply(
     tx.tables.version.put_raw(&seq.to_be_bytes(), &[&number.to_be_bytes(), &new.value])?;
 
     for (id, item) in items {
-        supersede(tx, &mut record, id, item, place)?;
+        supersede(tx, &mut record, id, item, place, document)?;
     }
     for target in new.targets.iter() {
         if record.items.iter().all(|(known, _)| known != target) {
-            let id = enqueue(tx, &new.record, &record, target, place)?;
+            let id = enqueue(tx, &new.record, &record, target, place, document)?;
             record.items.push((target.clone(), id));
         }
     }
@@ -406,6 +499,7 @@ fn enqueue(
     record: &RecordRow,
     target: &TargetId,
     place: &Place<'_>,
+    document: Option<&String>,
 ) -> Result<u64, StoreError> {
     let id = tx.state.meta.next_item;
     tx.state.meta.next_item += 1;
@@ -419,7 +513,7 @@ fn enqueue(
         seq: tx.state.meta.seq,
         feed: place.feed.clone(),
         agency: place.agency.clone(),
-        document: place.document.cloned(),
+        document: document.cloned(),
         newest: version,
         deadline: Timestamp::end_of_day(record.deadlines.earlier()),
         attempts: 0,
@@ -444,6 +538,7 @@ fn supersede(
     id: u64,
     mut item: ItemRow,
     place: &Place<'_>,
+    document: Option<&String>,
 ) -> Result<(), StoreError> {
     let version = record.version();
     item.newest = version;
@@ -453,7 +548,7 @@ fn supersede(
         item.seq = tx.state.meta.seq;
         item.feed = place.feed.clone();
         item.agency = place.agency.clone();
-        item.document = place.document.cloned();
+        item.document = document.cloned();
     }
     let to = match was {
         ItemState::Ready | ItemState::Waiting | ItemState::Leased | ItemState::Held => was,

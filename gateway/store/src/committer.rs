@@ -49,6 +49,8 @@ pub(crate) struct Signals {
     pub received: watch::Sender<u64>,
     /// Grows when items have become ready.
     pub ready: watch::Sender<u64>,
+    /// Grows when held rows may be looked at again.
+    pub rerun: watch::Sender<u64>,
 }
 
 impl Signals {
@@ -58,6 +60,7 @@ impl Signals {
             failed: AtomicBool::new(false),
             received: watch::Sender::new(1),
             ready: watch::Sender::new(1),
+            rerun: watch::Sender::new(1),
         }
     }
 
@@ -379,6 +382,7 @@ fn run(
                 // Those waiting for work must learn of it too.
                 signals.received.send_modify(|n| *n += 1);
                 signals.ready.send_modify(|n| *n += 1);
+                signals.rerun.send_modify(|n| *n += 1);
                 return;
             }
         }

@@ -11,8 +11,8 @@ use xinqiao_core::model::{
 use std::sync::Arc;
 
 use crate::{
-    EventKind, ItemEvent, ItemState, ItemView, MessageEnd, Met, RecordDigest, RowOutcome,
-    StoreError,
+    EventKind, FeedCounters, ItemEvent, ItemState, ItemView, MessageEnd, Met, RecordDigest,
+    RowOutcome, StoreError,
 };
 
 /// Layout of every value of this format version.
@@ -267,6 +267,12 @@ pub(crate) fn decode_head<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]
         Some((other, _)) => Err(StoreError::Corrupt(format!("未知的值版本{other}"))),
         None => Err(StoreError::Corrupt("空值".to_owned())),
     }
+}
+
+/// Decodes a feed's counters. Those that later programs added stand last and are 0 in what former
+/// ones wrote; a postcard 0 is one zero byte.
+pub(crate) fn feed_counters(bytes: &[u8]) -> Result<FeedCounters, StoreError> {
+    decode(&[bytes, &[0; 2]].concat())
 }
 
 /// What tells versions of one record apart: the first 8 bytes of the SM3 of the operation (`U` or

@@ -7,7 +7,8 @@ use xinqiao_crypto::hex;
 
 use crate::commit::count_row;
 use crate::encode::{
-    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode_head, read_version,
+    ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, decode_head, feed_counters,
+    read_version,
 };
 use crate::feedback;
 use crate::open::parse_id;
@@ -15,7 +16,7 @@ use crate::queue::count_accepted;
 use crate::tables::{
     Snapshot, content_key, id_number, number, queue_key, two_numbers, unless_damaged, waiting_key,
 };
-use crate::{FeedCounters, ItemState, RecordDigest, Shared, StoreError};
+use crate::{FeedCounters, ItemState, RecordDigest, RowOutcome, Shared, StoreError};
 
 /// Compares; one line per difference.
 pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
@@ -28,6 +29,7 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
         targets: BTreeMap::new(),
         pages: BTreeMap::new(),
         open: BTreeSet::new(),
+        held: BTreeMap::new(),
         found: Vec::new(),
     };
     check.segments()?;
@@ -38,6 +40,8 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
     check.changes()?;
     check.cursors()?;
     check.feedback()?;
+    shared.check_uscc(&mut check.found)?;
+    crate::held::check(&check.tables, std::mem::take(&mut check.held), &mut check.found)?;
     check.counters()?;
     Ok(check.found)
 }
@@ -52,6 +56,8 @@ struct Check<'a> {
     pages: BTreeMap<u64, (FeedId, u64, [u64; 3])>,
     /// Messages not finished.
     open: BTreeSet<u64>,
+    /// Message and index of every row held, and the first index of its block of verdicts.
+    held: BTreeMap<(u64, u64), u64>,
     found: Vec<String>,
 }
 
@@ -138,7 +144,7 @@ impl Check<'_> {
     }
 
     fn verdicts(&mut self) -> Result<(), StoreError> {
-        let Self { tables, feeds, pages, found, .. } = self;
+        let Self { tables, feeds, pages, held, found, .. } = self;
         let mut done: BTreeMap<u64, (u64, FeedCounters)> = BTreeMap::new();
         let mut placed = 0;
         tables.verdict.scan(b"", |key, value| {
@@ -154,6 +160,9 @@ impl Check<'_> {
             *next = first + rows.len() as u64;
             for (row, index) in rows.into_iter().zip(first..) {
                 count_row(counters, &row);
+                if row.outcome == RowOutcome::Held {
+                    held.insert((message, index), first);
+                }
                 let Some((record, version)) = row.record else { continue };
                 let place = feedback::place(&record, version, message, index);
                 placed += u64::from(tables.place.has(&place)?);
@@ -177,6 +186,8 @@ impl Check<'_> {
             counters.repeated += sum.repeated;
             counters.committed += sum.committed;
             counters.corrections += sum.corrections;
+            counters.held += sum.held;
+            counters.mapped += sum.mapped;
         }
         found.extend(done.keys().map(|message| format!("报文{message}:有行结论而无报文")));
         self.size("记录版本的出处", self.tables.place.len()?, placed);
@@ -346,12 +357,12 @@ impl Check<'_> {
     fn counters(&mut self) -> Result<(), StoreError> {
         let mut stored: BTreeMap<FeedId, FeedCounters> = BTreeMap::new();
         self.tables.feed.scan(b"", |name, value| {
-            stored.insert(parse_id(name, FeedId::new)?, value.decode()?);
+            stored.insert(parse_id(name, FeedId::new)?, feed_counters(&value.open()?)?);
             Ok(true)
         })?;
         differences(&mut self.found, "接入任务", &stored, &self.feeds);
         for (feed, of) in &self.feeds {
-            let sums = of.rows == of.rejected + of.repeated + of.committed
+            let sums = of.rows == of.rejected + of.repeated + of.committed + of.held + of.mapped
                 && of.committed == of.corrections + of.accepted + of.open()
                 && of.accepted == of.on_time_statutory + of.late();
             if !sums {

@@ -12,7 +12,9 @@ mod committer;
 mod encode;
 mod feedback;
 mod fsck;
+mod held;
 mod intake;
+mod legacy;
 pub mod model;
 mod open;
 mod queue;
@@ -23,6 +25,7 @@ mod storage_key;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod uscc;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -41,6 +44,7 @@ use crate::committer::{Committer, Signals};
 use crate::open::Layout;
 use crate::seal::Seals;
 
+pub use legacy::*;
 pub use model::*;
 pub use scratch::Scratch;
 pub use seal::Rewrapped;

@@ -86,6 +86,8 @@ pub struct RowEntry {
     /// The natural key of a rejected row that has one: when its correction comes, the record's clock
     /// tells that the agency had sent it before.
     pub sent_back: Option<RecordKey>,
+    /// What legacy codes (旧代码) have to do with it.
+    pub legacy: crate::Legacy,
 }
 
 /// A record version to commit.
@@ -136,6 +138,10 @@ pub enum RowOutcome {
     /// Equal to a former version, or an upsert of what was withdrawn under the same content: an
     /// old copy arriving late, not applied.
     Stale,
+    /// Waits for the mapping table of legacy codes; looked at again when it grows.
+    Held,
+    /// A line of the mapping table, taken; it may have been there already.
+    Mapped,
 }
 
 /// A message whose agency is to be told something.
@@ -413,7 +419,8 @@ pub struct Met {
 /// Counters of one feed. Rows stand with the feed that sent them, records with the feed that sent
 /// their first version. Three sums always hold (`fsck` and the demo check them):
 ///
-/// - `rows = rejected + repeated + committed` (收到行 = 退回 + 重复 + 新记录和更正);
+/// - `rows = rejected + repeated + committed + held + mapped` (收到行 = 退回 + 重复 + 新记录和更正 +
+///   暂存 + 对照);
 /// - `committed = corrections + accepted + open()` (每个新记录不是已被平台接受,就是未受理);
 /// - `accepted = on_time_statutory + late()` (平台接受 = 法定按期 + 逾期).
 ///
@@ -464,6 +471,11 @@ pub struct FeedCounters {
     pub dropped: u64,
     /// When a message last came.
     pub last_received: Option<Timestamp>,
+    // Later than the first release; stored behind the others, see `encode::feed_counters`.
+    /// Rows that wait for the mapping table of legacy codes.
+    pub held: u64,
+    /// Rows that are lines of the mapping table.
+    pub mapped: u64,
 }
 
 impl FeedCounters {

@@ -13,7 +13,7 @@ use xinqiao_core::model::{FeedId, TargetId};
 use xinqiao_core::spi::Clock;
 
 use crate::committer::{Committer, Signals, State, Tx, transact};
-use crate::encode::Meta;
+use crate::encode::{Meta, feed_counters};
 use crate::seal::Seals;
 use crate::storage_key::Wrapped;
 use crate::{Gauge, OpenError, Shared, StorageKey, Store, StoreError, StoreOptions};
@@ -21,7 +21,9 @@ use crate::{Gauge, OpenError, Shared, StorageKey, Store, StoreError, StoreOption
 /// The database's file name.
 pub(crate) const DATABASE: &str = "store.redb";
 /// What this program writes and reads.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
+/// The oldest it reads: format 3 knows no mapping table and no held rows.
+const OLDEST: u32 = 3;
 
 /// Where things lie under the store's directory.
 pub(crate) struct Layout {
@@ -115,7 +117,7 @@ fn load(tx: &mut Tx<'_>) -> Result<u64, OpenError> {
     let format: Option<u32> = tx.tables.meta.read(b"format")?;
     match format {
         Some(other) if other > FORMAT => return Err(OpenError::TooNew(other)),
-        Some(other) if other < FORMAT => return Err(OpenError::TooOld(other)),
+        Some(other) if other < OLDEST => return Err(OpenError::TooOld(other)),
         _ => {}
     }
     let identity: Option<Wrapped> = tx.tables.meta.read(b"identity")?;
@@ -143,7 +145,7 @@ fn fill(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
     tx.state.feedback = tx.tables.meta.read(crate::feedback::META)?.unwrap_or_default();
     let mut feeds = Vec::new();
     tx.tables.feed.scan(b"", |name, value| {
-        feeds.push((parse_id(name, FeedId::new)?, value.decode()?));
+        feeds.push((parse_id(name, FeedId::new)?, feed_counters(&value.open()?)?));
         Ok(true)
     })?;
     let mut targets = Vec::new();

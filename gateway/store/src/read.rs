@@ -12,7 +12,7 @@ use xinqiao_crypto::hex;
 use crate::blob::Blob;
 use crate::encode::{
     ItemRow, MessageRow, Meta, ProgressRow, RecordRow, VerdictRow, VersionRow, decode_head,
-    read_version,
+    feed_counters, read_version,
 };
 use crate::intake::{gone, message};
 use crate::open::parse_id;
@@ -262,7 +262,7 @@ impl Shared {
         let mut status =
             StatusView { records: meta.records, seq: meta.seq, ..StatusView::default() };
         tables.feed.scan(b"", |name, value| {
-            status.feeds.insert(parse_id(name, FeedId::new)?, value.decode()?);
+            status.feeds.insert(parse_id(name, FeedId::new)?, feed_counters(&value.open()?)?);
             Ok(true)
         })?;
         for (target, mut states) in targets(&tables)? {

@@ -107,6 +107,23 @@ tables! {
     feed: plain,
     /// target → counts by state
     target: plain,
+    /// keyed digest of a legacy code, keyed digest of what it is mapped to → UsccRow
+    uscc: sealed,
+    /// message, row index → HeldRow
+    held: sealed,
+    /// keyed digest of a legacy code, message, row index → nothing; exactly what held rows want
+    wanted: plain,
+    /// message, row index → attempts; held rows to be looked at again
+    rerun: plain,
+}
+
+/// The mapping table alone, as of the last commit: it is asked for row by row.
+pub(crate) fn uscc_table(
+    read: &ReadTransaction,
+    seals: &Arc<Seals>,
+) -> Result<Keyspace<ReadOnlyTable<Bytes, Bytes>>, StoreError> {
+    let rows = read.open_table(TableDefinition::new("uscc")).map_err(engine)?;
+    Ok(Keyspace { rows, name: "uscc", seals: sealed(seals) })
 }
 
 fn plain(_: &Arc<Seals>) -> Option<Arc<Seals>> {

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use serde_json::json;
 use xinqiao::clock::SystemClock;
 use xinqiao::domain::{self, Domain};
-use xinqiao::pipeline::{Job, in_memory, process};
+use xinqiao::pipeline::{Job, process};
 use xinqiao::shutdown::Stopper;
 use xinqiao_core::fault::Classify;
 use xinqiao_core::model::{FeedId, Timestamp, Verdict};
@@ -135,7 +135,7 @@ impl Pages {
     fn page(&self, body: Vec<u8>) -> Result<()> {
         let (_, mapping) = self.domain.mappings.values().next().ok_or("no mapping")?;
         let today = SystemClock.now().shanghai_date();
-        let job = Job { mapping, domain: &self.domain, today, skip: 0, scratch: &in_memory };
+        let job = Job::dry(mapping, &self.domain, today);
         let (mut seen, mut accepted) = (0, 0);
         process(&job, &mut std::io::Cursor::new(body), &mut |row| {
             seen += 1;

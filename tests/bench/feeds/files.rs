@@ -8,7 +8,7 @@ use std::time::Instant;
 use rust_xlsxwriter::{ExcelDateTime, Format, Workbook};
 use xinqiao::clock::SystemClock;
 use xinqiao::domain::{self, Domain};
-use xinqiao::pipeline::{Job, in_memory, process};
+use xinqiao::pipeline::{Job, process};
 use xinqiao_core::model::{MappingId, Verdict};
 use xinqiao_core::spi::Clock as _;
 use xinqiao_tests::{HEADINGS, Result, Row, Scale, mapping};
@@ -80,7 +80,7 @@ pub(crate) fn child(arguments: &[String]) -> Result<()> {
     let id = MappingId::new("made-csv")?;
     let (_, mapping) = domain.mappings.get(&id).ok_or("no such mapping")?;
     let today = SystemClock.now().shanghai_date();
-    let job = Job { mapping, domain: &domain, today, skip: 0, scratch: &in_memory };
+    let job = Job::dry(mapping, &domain, today);
     let mut input = std::fs::File::open(file)?;
     let mut accepted = 0;
     let begun = Instant::now();

@@ -135,7 +135,7 @@ async fn push_all(address: SocketAddr, stop: Arc<AtomicBool>) -> Vec<(u64, u64)>
     receipts
 }
 
-async fn settle(world: &World) {
+pub(crate) async fn settle(world: &World) {
     let clock = Arc::new(SystemClock);
     let config = world.config().unwrap();
     let gateway = xinqiao::compose::Gateway::start(config, world.domain(), clock).await.unwrap();
@@ -143,7 +143,7 @@ async fn settle(world: &World) {
     gateway.stop().await;
 }
 
-fn open(world: &World) -> Store {
+pub(crate) fn open(world: &World) -> Store {
     let key = xinqiao::keys::storage_key(&world.config().unwrap().keys).unwrap();
     Store::open(&world.data(), StoreOptions::default(), Arc::new(SystemClock), key).unwrap()
 }
@@ -153,10 +153,10 @@ fn free_address() -> SocketAddr {
 }
 
 /// The gateway as a process; never outlives the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World) -> Self {
         let child = Command::new(binary())
             .args(["serve", "--config"])
             .arg(world.path())
@@ -172,7 +172,7 @@ impl Running {
     }
 
     /// SIGKILL.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }

@@ -302,7 +302,7 @@ fn code_set(dataset: &Dataset, ix: FieldIx) -> Option<&super::CodeSet> {
 }
 
 /// The text in `role` as its code set means it; as it stands if the set does not know it.
-fn resolved(draft: &Draft, role: Role) -> Option<String> {
+pub(super) fn resolved(draft: &Draft, role: Role) -> Option<String> {
     let text = draft.text(role)?;
     let set = code_set(&draft.dataset, draft.dataset.role(role)?);
     let resolved = set.and_then(|set| set.resolve(text));

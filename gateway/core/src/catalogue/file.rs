@@ -432,7 +432,7 @@ mod tests {
     #[test]
     fn the_shipped_files_load_and_agree_with_the_standards_notes() {
         let catalogue = catalogue();
-        assert_eq!(catalogue.iter().count(), 6);
+        assert_eq!(catalogue.iter().count(), 7);
         let penalty = DatasetId::new("admin-penalty").unwrap();
         for (day, generation) in [
             (date!(2018 - 07 - 24), 2016),

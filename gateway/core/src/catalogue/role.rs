@@ -90,6 +90,14 @@ pub enum Role {
     PowerCode,
     /// 失信严重程度
     Seriousness,
+    /// 旧代码类型 of the mapping table
+    LegacyKind,
+    /// 旧代码 of the mapping table
+    LegacyCode,
+    /// 生效日期 of a line of the mapping table
+    MappedFrom,
+    /// 失效日期 of a line of the mapping table
+    MappedTo,
     /// 备注
     Remark,
 }

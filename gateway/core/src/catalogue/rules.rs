@@ -22,6 +22,7 @@ mod status;
 mod tests;
 mod text;
 mod uscc;
+mod uscc_map;
 
 use super::{CheckContext, Field, Role};
 use crate::model::{Dimension, Draft, Finding, Operation, Severity, Value};
@@ -31,6 +32,9 @@ pub(super) use legal_rep::drop_id as drop_legal_rep_id;
 pub(super) use penalty::fine_in_text;
 pub(super) use provenance::check_provenance;
 pub(crate) use text::CONTROL as TEXT_CONTROL;
+
+pub(super) const USCC_LEGACY_CODE: &str = uscc::LEGACY_CODE.id;
+pub(super) const USCC_SENTINEL: &str = uscc::SENTINEL_MISUSED.id;
 
 /// A rule.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +88,9 @@ pub const RULES: &[Rule] = &[
     legacy_code::ORG_CODE,
     legacy_code::TAX_NO,
     legacy_code::INSTITUTION_NO,
+    uscc_map::CODE,
+    uscc_map::ORG_CODE,
+    uscc_map::PERIOD,
     length::TOO_LONG,
     category::ORG_CODE,
     category::ORG_PERSONAL_ID,
@@ -131,6 +138,9 @@ pub const RULES: &[Rule] = &[
     raised::SCOPE_MINOR,
     raised::SCOPE_NOT_PUBLIC,
     raised::SCOPE_RESTRICTED_USE,
+    raised::USCC_FROM_LEGACY,
+    raised::USCC_UNRESOLVED,
+    raised::USCC_AMBIGUOUS,
     raised::CONVERT_UNSUPPORTED,
     raised::CONVERT_CATEGORY_UNKNOWN,
     raised::CONVERT_STATUS_DISPUTED,
@@ -150,6 +160,7 @@ const ON_WITHDRAWAL: &[&str] = &[
     document::FROM_LICENCE.id,
     required::REQUIRED.id,
     uscc::FORM.id,
+    uscc_map::CODE.id,
     person::CITIZEN_ID.id,
     dates::DECISION_FUTURE.id,
 ];

@@ -14,7 +14,7 @@ use super::program::{
 use super::{Applied, Mapping, Plan};
 use crate::catalogue::rules::{Rule, TEXT_CONTROL, raised};
 use crate::catalogue::{FieldIx, Requirement};
-use crate::ident::{CitizenId, Uscc, check_reg_no, org_code_check};
+use crate::ident::{CitizenId, LegacyCode, Uscc, check_reg_no, org_code_check};
 use crate::model::{
     CellKind, Columns, Dimension, Draft, Finding, Operation, Row, Severity, Slot, Value,
 };
@@ -486,7 +486,11 @@ fn holds_one(text: &str, values: &[String]) -> bool {
 /// What a check has against a text, without quoting it.
 fn complaint(check: &Check, text: &str) -> Option<String> {
     match check {
-        Check::Uscc => Uscc::parse(text).err().map(|e| e.to_string()),
+        // An older code in its place is for the catalogue to tell, and for the table to resolve.
+        Check::Uscc => {
+            let error = Uscc::parse(text).err().filter(|_| LegacyCode::read(text).is_empty());
+            error.map(|e| e.to_string())
+        }
         Check::CitizenId => CitizenId::parse(text).err().map(|e| e.to_string()),
         Check::OrgCode => org_code_check(text).err().map(|e| e.to_string()),
         Check::RegNo => check_reg_no(text).err().map(|e| e.to_string()),

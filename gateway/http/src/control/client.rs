@@ -131,12 +131,7 @@ impl Client {
 
     /// Acts on queue items; one result per id, in order.
     pub async fn act(&self, request: &ActRequest) -> Result<Vec<ActResult>, ClientError> {
-        let body = serde_json::to_vec(request).map_err(io)?;
-        let request = Request::post("/control/v1/queue/act")
-            .header(HOST, "localhost")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Body::from(body));
-        self.send(request.map_err(io)?).await
+        self.post("/control/v1/queue/act", request).await
     }
 
     /// Puts the newest generation of the storage key in use.
@@ -145,13 +140,26 @@ impl Client {
         self.send(request.body(Body::empty()).map_err(io)?).await
     }
 
-    async fn get<T: DeserializeOwned>(
+    pub(super) async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
         ask: &impl Serialize,
     ) -> Result<T, ClientError> {
         let uri = format!("{path}?{}", query(ask)?);
         let request = Request::get(uri).header(HOST, "localhost").body(Body::empty());
+        self.send(request.map_err(io)?).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        told: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(told).map_err(io)?;
+        let request = Request::post(path)
+            .header(HOST, "localhost")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::from(body));
         self.send(request.map_err(io)?).await
     }
 

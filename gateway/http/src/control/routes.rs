@@ -34,6 +34,7 @@ pub fn router(state: ControlState) -> Router {
         .route("/control/v1/queue/{id}", get(item))
         .route("/control/v1/queue/act", post(act))
         .route("/control/v1/keys/rewrap", post(rewrap))
+        .merge(super::uscc::routes())
         .route("/livez", get(async || StatusCode::OK))
         .route("/readyz", get(readyz))
         .fallback(async || Problem::no_route())
@@ -42,7 +43,7 @@ pub fn router(state: ControlState) -> Router {
         .with_state(state)
 }
 
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 async fn status(State(state): State<ControlState>) -> Answer<StatusReport> {
     blocking(move || {

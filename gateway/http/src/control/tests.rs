@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use time::macros::date;
 use tower::ServiceExt as _;
 use xinqiao_core::deadline::Deadlines;
+use xinqiao_core::ident::{LegacyCode, LegacyKind, UsccEntry};
 use xinqiao_core::model::{DatasetId, Operation, RecordKey, Subject};
 use xinqiao_core::spi::Arrival;
-use xinqiao_store::{ItemFilter, MessageEnd, NewVersion, RowChunk, RowEntry};
+use xinqiao_store::{ItemFilter, MessageEnd, NewVersion, RowChunk, RowEntry, TableLine};
 
 use super::*;
 use crate::testing::{Bench, bench, stop};
@@ -55,6 +56,11 @@ async fn everything(client: &Client, feed: &FeedId, message: u64) -> Vec<Value> 
         json!(client.act(&blank).await.unwrap_err().to_string()),
         json!(client.item(7).await.unwrap_err().to_string()),
         json!(client.queue(&filter, Some("x"), 10).await.unwrap_err().to_string()),
+        json!(client.uscc_lines(None, 10).await.unwrap()),
+        json!(client.uscc_lines(Some("x"), 10).await.unwrap_err().to_string()),
+        json!(client.uscc_of(LegacyKind::RegNo, "411702000001236").await.unwrap()),
+        json!(client.held().await.unwrap()),
+        json!(client.rerun(Some(feed.clone())).await.unwrap()),
     ]
 }
 
@@ -65,6 +71,13 @@ async fn the_socket_and_the_store_at_hand_answer_alike() {
     receive(&bench, "other").await;
     let path = bench.dir.path().join("control");
     assert_eq!(Client::socket(&path).err(), Some(ClientError::NotRunning));
+
+    let code = LegacyCode::new(LegacyKind::RegNo, "411702000001236").unwrap();
+    let entry = UsccEntry::new(code, "91411702999999904X", (None, None), "测试").unwrap();
+    let line = TableLine { entry, operation: Operation::Upsert };
+    let local = Client::local(state(&bench));
+    assert_eq!(local.uscc_load(std::slice::from_ref(&line)).await.unwrap().added, 1);
+    assert_eq!(local.uscc_load(&[line]).await.unwrap().known, 1);
 
     // A stale socket is in the way.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -89,6 +102,10 @@ async fn the_socket_and_the_store_at_hand_answer_alike() {
     assert_eq!(by_socket[5], json!([{ "id": 7, "error": "没有这一项" }]));
     assert!(by_socket[6].as_str().unwrap().contains("control.reason"));
     assert!(by_socket[8].as_str().unwrap().contains("http.malformed"));
+    assert_eq!(by_socket[9]["total"], 1);
+    assert!(by_socket[10].as_str().unwrap().contains("http.malformed"));
+    assert_eq!(by_socket[11][0]["uscc"], "91411702999999904X");
+    assert_eq!((&by_socket[12], &by_socket[13]), (&json!([]), &json!(0)));
 
     let second = serve(&path, router(state(&bench)), shutdown).await.unwrap_err();
     assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
@@ -127,6 +144,7 @@ async fn what_a_person_types_is_kept_without_personal_numbers() {
         findings: Vec::new(),
         record: Some(version),
         sent_back: None,
+        legacy: xinqiao_store::Legacy::None,
     };
     let finish = Some(MessageEnd { error: None, notes: Vec::new() });
     let chunk = RowChunk { message, first: 0, rows: vec![row], finish };

@@ -88,6 +88,8 @@ fn standing(store: &Store, id: u64) -> Result<Standing, StoreError> {
                 |state| matches!(state, ItemState::Refused | ItemState::Dead | ItemState::Dropped);
             if row.outcome == xinqiao_store::RowOutcome::Rejected {
                 standing.rejected += 1;
+            } else if row.outcome == xinqiao_store::RowOutcome::Mapped {
+                standing.accepted += 1;
             } else if states.clone().any(given_up) {
                 standing.refused += 1;
             } else if !row.delivery.is_empty() && states.all(|state| state == ItemState::Done) {

@@ -18,7 +18,7 @@ use xinqiao_core::spi::DecodeError;
 
 use super::global::{number, open_file, today, today_arg};
 use super::{Command, CommandError, Global, found, out};
-use crate::pipeline::{CheckedRow, Job, Notes, in_memory, process};
+use crate::pipeline::{CheckedRow, Job, Notes, process};
 
 pub(super) struct Run;
 
@@ -68,7 +68,7 @@ impl Command for Run {
         let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_default();
         let mut file = open_file(&path)?;
         let today = today(matches);
-        let job = Job { mapping: &mapping, domain: &domain, today, skip: 0, scratch: &in_memory };
+        let job = Job::dry(&mapping, &domain, today);
         let limit = matches.get_one::<u64>("limit").copied().unwrap_or(u64::MAX);
 
         let mut stdout = out::stdout();
@@ -143,6 +143,8 @@ struct Failure {
 struct Summary {
     accept: u64,
     warn: u64,
+    /// Would wait for the mapping table of legacy codes, which is not asked here.
+    held: u64,
     reject: u64,
     /// Findings by rule.
     #[serde(skip)]
@@ -151,12 +153,13 @@ struct Summary {
 
 impl Summary {
     fn rows(&self) -> u64 {
-        self.accept + self.warn + self.reject
+        self.accept + self.warn + self.held + self.reject
     }
 
     fn count(&mut self, row: &CheckedRow) {
         match row.verdict {
             Verdict::Accept => self.accept += 1,
+            Verdict::Warn if row.is_held() => self.held += 1,
             Verdict::Warn => self.warn += 1,
             Verdict::Reject => self.reject += 1,
         }
@@ -256,6 +259,7 @@ impl Report for Text<'_> {
         }
         let verdict = match row.verdict {
             Verdict::Accept => "通过",
+            Verdict::Warn if row.is_held() => "暂存",
             Verdict::Warn => "提示",
             Verdict::Reject => "退回",
         };
@@ -298,10 +302,11 @@ impl Report for Text<'_> {
         }
         writeln!(
             self.out,
-            "共{}行:通过{},提示{},退回{}",
+            "共{}行:通过{},提示{},暂存{},退回{}",
             summary.rows(),
             summary.accept,
             summary.warn,
+            summary.held,
             summary.reject
         )?;
         if let Some(error) = error {

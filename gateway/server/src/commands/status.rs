@@ -4,10 +4,11 @@
 //! Two sums tie the columns of a feed together, whatever stops, restarts or comes twice
 //! ([`FeedCounters`] says why; `fsck` checks them):
 //!
-//! - 收到行 = 退回 + 重复 + 更正 + 平台接受 + 未受理
+//! - 收到行 = 退回 + 重复 + 暂存 + 对照 + 更正 + 平台接受 + 未受理
 //! - 平台接受 = 法定按期 + 逾期
 //!
-//! 更正 are rows, not records: a corrected record keeps its clock and is counted once. 未受理 are
+//! 暂存 are rows that wait for the mapping table of legacy codes, 对照 the lines of that table a feed
+//! brought. 更正 are rows, not records: a corrected record keeps its clock and is counted once. 未受理 are
 //! records no target has accepted yet: under way, refused, given up. 平台拒绝 and 放弃 say what stands
 //! refused or given up now, the correction of an accepted record included, so they are no part of
 //! the sums. Rows of 待处理报文 are counted as they are judged; a 失败报文 could not be read in full,
@@ -26,10 +27,12 @@ use super::{Command, CommandError, Global, out};
 type Column = (&'static str, fn(&FeedCounters) -> String);
 
 /// Every column of a feed.
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 14] = [
     ("收到行", |of| of.rows.to_string()),
     ("退回", |of| of.rejected.to_string()),
     ("重复", |of| of.repeated.to_string()),
+    ("暂存", |of| of.held.to_string()),
+    ("对照", |of| of.mapped.to_string()),
     ("更正", |of| of.corrections.to_string()),
     ("平台接受", |of| of.accepted.to_string()),
     ("未受理", |of| of.open().to_string()),
@@ -52,7 +55,8 @@ impl Command for Status {
         clap::Command::new(self.name())
             .about("各接入任务的收发与按期情况,各投递目标的队列")
             .after_help(
-                "账目:收到行 = 退回 + 重复 + 更正 + 平台接受 + 未受理;平台接受 = 法定按期 + 逾期。\n\
+                "账目:收到行 = 退回 + 重复 + 暂存 + 对照 + 更正 + 平台接受 + 未受理;平台接受 = 法定按期 + 逾期。\n\
+                 暂存是缺统一社会信用代码、等待对照表的行(xinqiao uscc held);对照是装入对照表的行,不投递;\n\
                  更正(含撤销)是已有记录的新版本,时限仍从首次决定起算,不另计记录;未受理是任何版本都还没有被平台接受的记录;\n\
                  平台拒绝、放弃是目前处于该状态的记录和投递项,不参与上式。",
             )

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use xinqiao_core::catalogue::is_uscc_map;
 use xinqiao_core::diagnostic::{Bundle, Diagnostic, Diagnostics, Level, position};
 use xinqiao_core::fault::io_words;
 use xinqiao_core::model::{AgencyId, FeedId, MappingId, TargetId};
@@ -399,7 +400,13 @@ impl Check<'_> {
             self.error(FEEDS, feed.mapping.span, "config.mapping", message);
         }
         let mut wanted: Vec<TargetId> = Vec::new();
-        if feed.targets.value.0.is_empty() {
+        // Lines of the mapping table stay here; every record needs a place to go.
+        let table = mapping.as_ref().is_some_and(|mapping| is_uscc_map(&mapping.target));
+        if table && !feed.targets.value.0.is_empty() {
+            let message = "对照表(uscc-map)留在网关,不投递:targets 应写 []".to_owned();
+            self.error(FEEDS, feed.targets.span.clone(), "config.table-target", message);
+        }
+        if !table && feed.targets.value.0.is_empty() {
             let message = "至少要有一个投递目标,否则记录收下后无处可投".to_owned();
             self.error(FEEDS, feed.targets.span, "config.no-target", message);
         }

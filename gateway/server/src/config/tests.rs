@@ -140,6 +140,13 @@ fn what_could_never_deliver_is_refused_at_its_own_key() {
 }
 
 #[test]
+fn the_mapping_table_goes_nowhere() {
+    let table = FEEDS.replace("yjj-admin-licence", "scjg-uscc-map");
+    assert_eq!(told(GATEWAY, &table), ["feeds.yaml:8:14 config.table-target"]);
+    assert_eq!(told(GATEWAY, &table.replace("targets: city", "targets: []")), [""; 0]);
+}
+
+#[test]
 fn revocation_lists_rest_on_issuers_that_are_trusted() {
     let keys = |more: &str| GATEWAY.replace("folder: keys,", &format!("folder: keys, {more}"));
     assert_eq!(told(&keys("revocations: a.crl,"), FEEDS), ["gateway.yaml:6:36 config.revocations"]);

@@ -13,7 +13,7 @@ use xinqiao_core::ident::personal::mask;
 use xinqiao_core::model::{CellKind, Columns, Finding, Place, Row, Verdict};
 use xinqiao_core::spi::RowSink;
 
-use super::{MOST_BYTES, ToldRow, clean, word};
+use super::{MOST_BYTES, ToldRow, clean};
 
 /// What stands in front of the agency's own columns.
 const HEADINGS: [&str; 3] = ["位置", "结论", "原因"];
@@ -121,7 +121,7 @@ impl<'a> Book<'a> {
             Some(sheet) => format!("{sheet}!{}", place.row),
             None => place.row.to_string(),
         };
-        let front = [place.as_str(), word(told.verdict), told.reason.as_str()];
+        let front = [place.as_str(), told.word, told.reason.as_str()];
         let front = front.map(|text| self.shown(text));
         let mut own = Vec::new();
         if let Some((columns, row)) = cells {

@@ -1,11 +1,12 @@
 //! Verdicts as lines of text, one a finding: what every form of them has in common.
 
 use xinqiao_core::model::{Finding, Verdict};
-use xinqiao_store::RowVerdictView;
+use xinqiao_store::{RowOutcome, RowVerdictView};
 
-/// What a verdict is called.
-pub(crate) fn word(verdict: Verdict) -> &'static str {
-    match verdict {
+/// What a row's verdict is called.
+pub(crate) fn word(row: &RowVerdictView) -> &'static str {
+    match row.verdict {
+        Verdict::Warn if row.outcome == RowOutcome::Held => "暂存",
         Verdict::Accept => "接受",
         Verdict::Warn => "接受,有提醒",
         Verdict::Reject => "退回",

@@ -31,6 +31,7 @@ struct Counts {
     rejected: u64,
     warned: u64,
     repeated: u64,
+    held: u64,
     accepted: u64,
     refused: u64,
     given_up: u64,
@@ -99,7 +100,7 @@ impl<'a> List<'a> {
             WHOLE => (String::new(), "整个报文".to_owned()),
             number => (answer(row), number.to_string()),
         };
-        for [document, verdict, cell, rule, message, fix] in lines(row, word(row.verdict)) {
+        for [document, verdict, cell, rule, message, fix] in lines(row, word(row)) {
             self.line([&number, &document, &verdict, &rule, &cell, &message, &fix, &answer]);
         }
     }
@@ -130,8 +131,12 @@ impl Counts {
                 self.rejected += 1;
                 return;
             }
+            RowOutcome::Held => {
+                self.held += 1;
+                return;
+            }
             RowOutcome::Duplicate | RowOutcome::Stale => self.repeated += 1,
-            _ => {}
+            RowOutcome::New { .. } | RowOutcome::Correction { .. } | RowOutcome::Mapped => {}
         }
         let ours = |finding: &&xinqiao_core::model::Finding| finding.rule != "target.refused";
         self.warned += u64::from(row.findings.iter().any(|finding| ours(&finding)));
@@ -150,6 +155,11 @@ impl Counts {
         let again = "改正后重新报送,可以只报改正的行;时限仍从决定日期起算";
         if failed || self.rejected + self.refused > 0 {
             ("有退回", again)
+        } else if self.held > 0 {
+            (
+                "有暂存",
+                "补填统一社会信用代码后重新报送,或等对照表补充后自动处理;时限仍从决定日期起算",
+            )
         } else if self.given_up > 0 {
             ("接受,待处理", "由网关运维人员处理,不必重新报送")
         } else if self.warned > 0 {
@@ -160,11 +170,11 @@ impl Counts {
     }
 
     fn told(&self) -> String {
-        let Self { rows, rejected, warned, repeated, accepted, refused, given_up, .. } = self;
-        let taken = rows - rejected;
+        let Self { rows, rejected, warned, repeated, held, accepted, refused, given_up, .. } = self;
+        let taken = rows - rejected - held;
         let waiting = taken.saturating_sub(accepted + refused + given_up);
         format!(
-            "共{rows}行:收下{taken}行(有提醒{warned}行,重复{repeated}行),退回{rejected}行;\
+            "共{rows}行:收下{taken}行(有提醒{warned}行,重复{repeated}行),退回{rejected}行,暂存{held}行;\
              平台已受理{accepted}行,拒收{refused}行,待受理{waiting}行,待运维处理{given_up}行"
         )
     }

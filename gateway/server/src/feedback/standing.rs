@@ -10,8 +10,10 @@ pub(crate) fn standing(row: &RowVerdictView) -> Standing {
     let any = |wanted: &[ItemState]| row.delivery.iter().any(|(_, is)| wanted.contains(is));
     if row.outcome == RowOutcome::Rejected || any(&[ItemState::Refused, ItemState::Dropped]) {
         Standing::Refused
-    } else if any(&[ItemState::Dead]) {
+    } else if row.outcome == RowOutcome::Held || any(&[ItemState::Dead]) {
         Standing::Held
+    } else if row.outcome == RowOutcome::Mapped {
+        Standing::Accepted
     } else if states.all(|state| state == ItemState::Done)
         && (!row.delivery.is_empty() || row.met.is_some())
     {
@@ -25,7 +27,8 @@ pub(crate) fn standing(row: &RowVerdictView) -> Standing {
 /// What the platform said, or why it has not (平台答复); by target if there are several.
 pub(crate) fn answer(row: &RowVerdictView) -> String {
     match row.delivery.as_slice() {
-        [] if row.outcome == RowOutcome::Rejected => "未投递".to_owned(),
+        [] if matches!(row.outcome, RowOutcome::Rejected | RowOutcome::Held) => "未投递".to_owned(),
+        [] if row.outcome == RowOutcome::Mapped => "已列入对照表".to_owned(),
         [] => "已由更新的报送取代".to_owned(),
         [(_, state)] => said(*state).to_owned(),
         many => {

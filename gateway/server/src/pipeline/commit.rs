@@ -22,7 +22,7 @@ pub struct Destination {
 
 /// A checked row as the store takes it.
 pub fn entry(row: CheckedRow, destination: &Destination) -> RowEntry {
-    let CheckedRow { place, document, findings, record, sent_back, .. } = row;
+    let CheckedRow { place, document, findings, record, sent_back, legacy, .. } = row;
     let record = record.map(|record| NewVersion {
         key: record.key,
         generation: record.generation,
@@ -32,7 +32,7 @@ pub fn entry(row: CheckedRow, destination: &Destination) -> RowEntry {
         deadlines: record.deadlines,
         targets: Arc::clone(&destination.targets),
     });
-    RowEntry { row: place.row, document, findings, record, sent_back }
+    RowEntry { row: place.row, document, findings, record, sent_back, legacy }
 }
 
 /// How a message ended. What a decoder says may name parts of the message, such as sheets.

@@ -1,5 +1,6 @@
 //! decode (解码): stored bytes → rows, each cell knowing where it came from. Can be run again.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use xinqiao_adapters::formats;
@@ -46,7 +47,16 @@ impl Rows<'_, '_> {
     fn next(&mut self) -> Option<u64> {
         let index = self.notes.rows;
         self.notes.rows += 1;
-        (index >= self.job.skip).then_some(index)
+        let wanted = self.job.only.is_none_or(|only| only.contains(&index));
+        (index >= self.job.skip && wanted).then_some(index)
+    }
+
+    /// Whether a row can still be wanted after one that was not.
+    fn passed(&self) -> ControlFlow<()> {
+        match self.job.only.map(BTreeSet::last) {
+            Some(last) if last.is_none_or(|last| self.notes.rows > *last) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 
@@ -64,7 +74,7 @@ impl RowSink for Rows<'_, '_> {
                 return ControlFlow::Break(());
             }
         }
-        let Some(index) = self.next() else { return ControlFlow::Continue(()) };
+        let Some(index) = self.next() else { return self.passed() };
         let decoded = Decoded { columns, row, _made_here: () };
         let mapped = self.mapper.map(decoded);
         let (checked, draft) = validate::validate(self.job, index, mapped, columns);
@@ -73,7 +83,7 @@ impl RowSink for Rows<'_, '_> {
     }
 
     fn bad_row(&mut self, place: &Place, finding: Finding) -> ControlFlow<()> {
-        let Some(index) = self.next() else { return ControlFlow::Continue(()) };
+        let Some(index) = self.next() else { return self.passed() };
         (self.each)(CheckedRow::unreadable(self.job, index, place, finding))
     }
 }

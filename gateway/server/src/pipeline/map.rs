@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use xinqiao_core::catalogue::{CheckContext, Dataset, convert};
+use xinqiao_core::catalogue::{CheckContext, Dataset, Resolved, convert, resolve};
 use xinqiao_core::ident::personal::mask;
 use xinqiao_core::mapping::{Applied, Plan};
 use xinqiao_core::model::{Columns, Draft, Finding, Place};
@@ -16,6 +16,8 @@ pub(super) struct Mapped {
     /// `None` when the row must not be reported and nothing of it was copied.
     pub(super) draft: Option<Draft>,
     pub(super) findings: Vec<Finding>,
+    /// Whether it lacked a 统一社会信用代码, and what the mapping table says.
+    pub(super) resolved: Resolved,
     _made_here: (),
 }
 
@@ -46,17 +48,19 @@ impl<'a> Mapper<'a> {
         let mut draft = self.spare.take().unwrap_or_else(|| Draft::new(Arc::clone(target)));
         let plan = self.plan.get_or_insert_with(|| self.job.mapping.bind(decoded.columns));
         let applied = plan.apply(decoded.row, &mut draft, &mut findings);
+        let mut resolved = Resolved::NotNeeded;
         let draft = match applied {
             Applied::Excluded => {
                 self.spare = Some(draft);
                 None
             }
             Applied::Mapped => {
+                resolved = resolve(&mut draft, self.job.uscc, &mut findings);
                 let context = CheckContext { today: self.job.today };
                 Some(convert(draft, &self.wanted, &context, &mut findings))
             }
         };
-        Mapped { place, draft, findings, _made_here: () }
+        Mapped { place, draft, findings, resolved, _made_here: () }
     }
 
     /// Takes a draft back; one of another generation is of no use to the plan.

@@ -32,7 +32,7 @@ const SAMPLES: &[(&str, &str)] = &[
 /// Everything shown of each row, as text, and the values that would be published.
 fn run(mapping: &str, text: String) -> (Vec<String>, Vec<String>) {
     let mapping = &DOMAIN.mappings[&MappingId::new(mapping).unwrap()].1;
-    let job = Job { mapping, domain: &DOMAIN, today: TODAY, skip: 0, scratch: &super::in_memory };
+    let job = Job::dry(mapping, &DOMAIN, TODAY);
     let target = DOMAIN.catalogue.in_force(&mapping.target.id, TODAY).unwrap();
     let (mut shown, mut public) = (Vec::new(), Vec::new());
     let outcome = process(&job, &mut Cursor::new(text.into_bytes()), &mut |row| {

@@ -4,10 +4,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use time::Date;
-use xinqiao_core::catalogue::{CheckContext, Role, Sensitivity, check, record_key};
+use xinqiao_core::catalogue::{
+    CheckContext, Resolved, Role, Sensitivity, check, is_uscc_map, record_key, uscc_entry,
+};
 use xinqiao_core::deadline::Deadlines;
 use xinqiao_core::ident::personal::mask;
-use xinqiao_core::model::{Columns, Draft, Finding, Operation, Place, RecordKey, Value, Verdict};
+use xinqiao_core::model::{
+    Columns, Draft, Finding, Operation, Place, RecordKey, Subject, Value, Verdict,
+};
+use xinqiao_store::{Hold, Legacy, TableLine};
 
 use super::Job;
 use super::map::Mapped;
@@ -35,6 +40,8 @@ pub struct CheckedRow {
     pub record: Option<CheckedRecord>,
     /// The natural key of a rejected row, if it has one.
     pub sent_back: Option<RecordKey>,
+    /// What legacy codes have to do with it.
+    pub legacy: Legacy,
     _made_here: (),
 }
 
@@ -54,6 +61,11 @@ pub struct CheckedRecord {
 }
 
 impl CheckedRow {
+    /// Whether it waits for the mapping table.
+    pub fn is_held(&self) -> bool {
+        matches!(self.legacy, Legacy::Held(_))
+    }
+
     /// A row the decoder could not make cells of.
     pub(super) fn unreadable(
         job: &Job<'_>,
@@ -74,6 +86,7 @@ impl CheckedRow {
             findings,
             record: None,
             sent_back: None,
+            legacy: Legacy::None,
             _made_here: (),
         }
     }
@@ -86,9 +99,10 @@ pub(super) fn validate(
     mapped: Mapped,
     columns: &Columns,
 ) -> (CheckedRow, Option<Draft>) {
-    let Mapped { place, mut draft, mut findings, .. } = mapped;
+    let Mapped { place, mut draft, mut findings, resolved, .. } = mapped;
     let place = shown(&place, job.today);
     let (mut document, mut key, mut record, mut sent_back) = (None, None, None, None);
+    let mut legacy = Legacy::None;
     if let Some(draft) = &mut draft {
         check(draft, &CheckContext { today: job.today }, &mut findings);
         let mark = mark(&place);
@@ -98,9 +112,10 @@ pub(super) fn validate(
         });
         let natural = record_key(draft);
         key = natural.as_ref().map(|key| key.shown(job.today, &mark));
+        legacy = legacy_of(job, draft, &resolved, natural.as_ref(), &mut findings);
         if Verdict::of(&findings) == Verdict::Reject {
             sent_back = natural;
-        } else {
+        } else if matches!(legacy, Legacy::None | Legacy::Formerly(_)) {
             record = natural.map(|natural| checked_record(job, draft, natural));
         }
     }
@@ -121,9 +136,44 @@ pub(super) fn validate(
         findings,
         record,
         sent_back,
+        legacy,
         _made_here: (),
     };
     (row, draft)
+}
+
+/// Whether the row is a line of the mapping table, waits for it, or had its code from it.
+fn legacy_of(
+    job: &Job<'_>,
+    draft: &Draft,
+    resolved: &Resolved,
+    natural: Option<&RecordKey>,
+    findings: &mut Vec<Finding>,
+) -> Legacy {
+    if is_uscc_map(&draft.dataset) {
+        return match uscc_entry(draft) {
+            Some(Ok(entry)) if Verdict::of(findings) != Verdict::Reject => {
+                Legacy::Line(TableLine { entry, operation: draft.operation })
+            }
+            _ => Legacy::None,
+        };
+    }
+    match resolved {
+        Resolved::Wanted(wanted) if wanted.hold(draft, findings) => Legacy::Held(Hold {
+            wanted: wanted.codes.clone(),
+            ambiguous: wanted.ambiguous,
+            revision: job.revision,
+        }),
+        // Before the table knew it, a sole trader was told by its registration number.
+        Resolved::Filled => match (draft.text(Role::SubjectRegNo), natural) {
+            (Some(reg_no), Some(natural)) => {
+                let subject = Subject::Code(format!("GS:{reg_no}"));
+                Legacy::Formerly(RecordKey { subject, ..natural.clone() })
+            }
+            _ => Legacy::None,
+        },
+        Resolved::Wanted(_) | Resolved::NotNeeded => Legacy::None,
+    }
 }
 
 fn checked_record(job: &Job<'_>, draft: &mut Draft, key: RecordKey) -> CheckedRecord {

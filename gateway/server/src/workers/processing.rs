@@ -18,18 +18,18 @@ use xinqiao_store::{MessageEnd, PendingMessage, RowChunk, Store, StoreError};
 use crate::config::FeedConfig;
 use crate::domain::Domain;
 use crate::keys::Keys;
-use crate::pipeline::{Destination, Job, Unsealing, entry, message_end, process, unseal};
+use crate::pipeline::{Destination, Job, StoreMap, Unsealing, entry, message_end, process, unseal};
 
 /// Rows committed in one transaction.
-const CHUNK: usize = 500;
+pub(super) const CHUNK: usize = 500;
 /// Messages up to this size are taken together.
 const SMALL_BYTES: u64 = 64 << 10;
 /// Small messages taken together, at most.
 const TOGETHER: usize = 256;
 /// How long a message rests that could not be looked at.
-const PAUSE: Duration = Duration::from_secs(10);
+pub(super) const PAUSE: Duration = Duration::from_secs(10);
 /// Attempts after which a message is set aside.
-const MAX_ATTEMPTS: u32 = 5;
+pub(super) const MAX_ATTEMPTS: u32 = 5;
 
 /// What processing works with.
 pub struct Processing {
@@ -167,7 +167,7 @@ impl Processing {
     /// A small message in one chunk.
     fn whole(&self, message: &PendingMessage) -> Result<RowChunk, HeldUp> {
         let mut rows = Vec::new();
-        let end = self.rows(message, &mut |row| {
+        let end = self.rows(message, None, &mut |_, row| {
             rows.push(row);
             ControlFlow::Continue(())
         })?;
@@ -184,7 +184,7 @@ impl Processing {
         let mut first = message.rows_done;
         let mut rows = Vec::with_capacity(CHUNK);
         let mut stopped = false;
-        let end = self.rows(message, &mut |row| {
+        let end = self.rows(message, None, &mut |_, row| {
             rows.push(row);
             if rows.len() < CHUNK {
                 return ControlFlow::Continue(());
@@ -205,10 +205,12 @@ impl Processing {
         Ok(())
     }
 
-    fn rows(
+    /// Every row of a message with its index, or only some.
+    pub(super) fn rows(
         &self,
         message: &PendingMessage,
-        each: &mut dyn FnMut(xinqiao_store::RowEntry) -> ControlFlow<()>,
+        only: Option<&BTreeSet<u64>>,
+        each: &mut dyn FnMut(u64, xinqiao_store::RowEntry) -> ControlFlow<()>,
     ) -> Result<MessageEnd, HeldUp> {
         let failed = |code: &str, text: &str| {
             let error = Some((code.to_owned(), text.to_owned()));
@@ -228,7 +230,14 @@ impl Processing {
             Err(_) => return failed("processing.payload", "原始报文读取失败,请联系平台运维"),
         };
         let scratch = || Box::new(self.store.scratch()) as Box<dyn Scratch>;
+        let uscc = StoreMap::of(&self.store).map_err(|error| {
+            tracing::error!(%error, "the mapping table could not be asked");
+            HeldUp
+        })?;
         let job = Job {
+            only,
+            revision: uscc.revision,
+            uscc: &uscc,
             scratch: &scratch,
             mapping: &feed.mapping,
             domain: &self.domain,
@@ -238,9 +247,10 @@ impl Processing {
         if message.bytes == 0 && input.read(&mut [0]).is_ok_and(|n| n == 0) {
             return failed("decode.empty", "报文为空");
         }
+        // Looked at again, an envelope is judged as of its arrival: its certificate may have ended.
+        let at = if only.is_some() { message.received } else { self.clock.now() };
         let policy = feed.envelope.as_ref();
-        let unsealing =
-            Unsealing { keys: &self.keys, policy, at: self.clock.now(), store: &self.store };
+        let unsealing = Unsealing { keys: &self.keys, policy, at, store: &self.store };
         let mut input = match unseal(&unsealing, input) {
             Ok(input) => input,
             Err(error) if error.is_ours() => {
@@ -250,13 +260,14 @@ impl Processing {
             }
             Err(error) => return failed(error.code(), &error.to_string()),
         };
-        let outcome = process(&job, &mut *input, &mut |row| each(entry(row, destination)));
+        let outcome =
+            process(&job, &mut *input, &mut |row| each(row.index, entry(row, destination)));
         Ok(message_end(outcome, job.today))
     }
 }
 
 /// A fault that is not the message's: it stays pending, and is tried again after [`PAUSE`].
-struct HeldUp;
+pub(super) struct HeldUp;
 
 /// Number and code of a message that ends in an error. Its name and the error's text stay out of the
 /// log: a file name may name a person, and so may what was taken for a heading.

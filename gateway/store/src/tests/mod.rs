@@ -2,6 +2,7 @@
 
 mod durability;
 mod feedback;
+mod held;
 mod model;
 mod rest;
 mod semantics;
@@ -193,7 +194,14 @@ fn withdraw(document: &str, text: &str) -> NewVersion {
 
 fn entry(version: NewVersion) -> RowEntry {
     let document = Some(version.key.document.clone());
-    RowEntry { row: 2, document, findings: Vec::new(), record: Some(version), sent_back: None }
+    RowEntry {
+        row: 2,
+        document,
+        findings: Vec::new(),
+        record: Some(version),
+        sent_back: None,
+        legacy: crate::Legacy::None,
+    }
 }
 
 fn chunk(message: u64, rows: Vec<RowEntry>) -> RowChunk {

@@ -481,7 +481,7 @@ fn a_refused_opening_changes_nothing() {
     bench.sound();
     assert_eq!(bench.receive("f-1", b"next").message, 2);
 
-    for (format, refusal) in [(2u32, "store.too-old"), (4, "store.too-new"), (3, "")] {
+    for (format, refusal) in [(2u32, "store.too-old"), (5, "store.too-new"), (3, ""), (4, "")] {
         let value = crate::encode::encode(&format).unwrap();
         if bench.store.is_none() {
             let db = redb::Database::open(bench.dir.path().join("store.redb")).unwrap();

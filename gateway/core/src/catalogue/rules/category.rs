@@ -12,6 +12,9 @@ pub(crate) const PERSON: &str = "自然人";
 /// 个体工商户: sole traders.
 pub(crate) const SOLE: &str = "个体工商户";
 
+pub(crate) const ORG_CODE_RULE: &str = ORG_CODE.id;
+pub(crate) const SOLE_TRADER_RULE: &str = SOLE_TRADER.id;
+
 const BASIS: &str = "双公示填报说明(2024):行政相对人类别与代码";
 
 /// An organisation without its code.

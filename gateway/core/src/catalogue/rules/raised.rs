@@ -121,6 +121,21 @@ raised! {
         "使用范围限于共享或授权查询的记录不公示",
         "无须重报;可以公示的,请将使用范围改为0(公示)",
         "双公示数据标准(2016版):使用范围";
+    /// The mapping table gave the code.
+    USCC_FROM_LEGACY: "uscc.from-legacy" Warning Completeness,
+        "统一社会信用代码由旧代码按对照表得出",
+        "请核对后在源系统中补填统一社会信用代码",
+        "驻政〔2018〕85号:统一社会信用代码是报送的必要条件";
+    /// Held: the table does not know the row's codes yet.
+    USCC_UNRESOLVED: "uscc.unresolved" Warning Completeness,
+        "没有统一社会信用代码的,须能由旧代码查到",
+        "该行已暂存,时限照常计算:委办局可补填统一社会信用代码后重报;平台运维补充对照表(xinqiao uscc load)后自动续办",
+        "驻政〔2018〕85号:统一社会信用代码是报送的必要条件";
+    /// Held: the table's lines, or the row's codes, contradict each other.
+    USCC_AMBIGUOUS: "uscc.ambiguous" Warning Consistency,
+        "旧代码应只对应一个统一社会信用代码",
+        "该行已暂存,时限照常计算:委办局请核对各旧代码或补填统一社会信用代码后重报;平台运维请更正对照表中相互矛盾的条目(xinqiao uscc show)",
+        "驻政〔2018〕85号:统一社会信用代码是报送的必要条件";
     /// A newer generation cannot be made an older one, nor one dataset another.
     CONVERT_UNSUPPORTED: "convert.unsupported" Error Conformity,
         "只能由旧版数据标准转换到新版",

@@ -108,6 +108,7 @@ impl Screen {
             "平台接收",
             "其中更正",
             "重复",
+            "暂存",
             "承诺按时",
             "法定按时",
             "逾期",
@@ -137,7 +138,7 @@ impl Screen {
         }
         match tally.unbalanced().as_slice() {
             [] => self.line(
-                "账目平衡:收到=拒收+平台拒收+平台接收+重复,平台接收=法定按时+逾期;\
+                "账目平衡:收到=拒收+平台拒收+平台接收+重复+暂存(待补对照表),平台接收=法定按时+逾期;\
                  更正按其所更正的记录是否按时计,status 按记录计数",
             ),
             feeds => self.line(&format!("账目不平衡的接入任务:{}", feeds.join("、"))),
@@ -186,6 +187,7 @@ fn cells(feed: &FeedTally) -> Vec<String> {
         feed.accepted.to_string(),
         feed.corrected.to_string(),
         feed.repeated.to_string(),
+        feed.held.to_string(),
         c.on_time_pledged.to_string(),
         c.on_time_statutory.to_string(),
         c.late().to_string(),

@@ -13,7 +13,7 @@ use super::platform::{LedgerRow, Outcome};
 
 /// What became of one feed's rows. Two sums hold, see [`FeedTally::balances`]:
 ///
-/// - `received = accepted + refused + refused_by_platform + repeated + open`;
+/// - `received = accepted + refused + refused_by_platform + repeated + held + open`;
 /// - `accepted` is on time and late by the statutory clock together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FeedTally {
@@ -38,6 +38,8 @@ pub(super) struct FeedTally {
     corrections: u64,
     /// Copies of what the city has already.
     pub(super) repeated: u64,
+    /// Rows that wait for the mapping table of legacy codes.
+    pub(super) held: u64,
     /// Rows taken whose end is still open.
     pub(super) open: u64,
     pub(super) counters: FeedCounters,
@@ -98,10 +100,10 @@ impl FeedTally {
         let c = &self.counters;
         let ends =
             self.accepted + self.refused + self.refused_by_platform + self.repeated + self.open;
-        self.received == ends
+        self.received == ends + self.held
             && self.accepted == self.clocks.on_time_statutory + self.clocks.late()
-            && (c.rows, c.rejected, c.repeated, c.corrections)
-                == (self.received, self.refused, self.repeated, self.corrections)
+            && (c.rows, c.rejected, c.repeated, c.corrections, c.held)
+                == (self.received, self.refused, self.repeated, self.corrections, self.held)
             && self.records == Clocks::of(c)
             && c.accepted == c.on_time_statutory + c.late()
     }
@@ -113,6 +115,9 @@ impl FeedTally {
         match row.outcome {
             RowOutcome::Rejected => return self.refused += 1,
             RowOutcome::Duplicate | RowOutcome::Stale => return self.repeated += 1,
+            RowOutcome::Held => return self.held += 1,
+            // No feed of the demo brings lines of the mapping table.
+            RowOutcome::Mapped => return self.open += 1,
             RowOutcome::Correction { .. } => self.corrections += 1,
             RowOutcome::New { .. } => row.met.into_iter().for_each(|met| self.records.add(met)),
         }
@@ -147,6 +152,7 @@ impl FeedTally {
             "refused_by_platform": self.refused_by_platform,
             "corrected": self.corrected,
             "repeated": self.repeated,
+            "held": self.held,
             "unaccounted": self.unaccounted(),
             "duplicate_messages": c.duplicate_messages,
             "on_time_pledged": clocks.on_time_pledged,
@@ -206,7 +212,7 @@ impl Tally {
     /// first) and `duplicate_messages`. `refused` counts both the rules' refusals and the
     /// platform's. When nothing is unaccounted, over all and in every feed:
     ///
-    /// - `received = accepted + refused + repeated`;
+    /// - `received = accepted + refused + repeated + held`;
     /// - `accepted = on_time_statutory + late`: an accepted row counts by the standing of its
     ///   record, so that a correction's row (`corrected`) is as timely as what it corrects.
     pub(super) fn json(&self) -> Value {
@@ -216,6 +222,7 @@ impl Tally {
             "accepted": self.sum(|f| f.accepted),
             "corrected": self.sum(|f| f.corrected),
             "repeated": self.sum(|f| f.repeated),
+            "held": self.sum(|f| f.held),
             "unaccounted": self.unaccounted(),
             "differs_from_platform": self.differing,
             "on_time_pledged": self.sum(|f| f.clocks.on_time_pledged),

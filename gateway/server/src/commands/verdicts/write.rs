@@ -8,7 +8,7 @@ use rust_xlsxwriter::{Workbook, XlsxError};
 use serde::Serialize;
 use xinqiao_core::fault::io_words;
 use xinqiao_core::model::Verdict;
-use xinqiao_store::{MessageView, RowVerdictView};
+use xinqiao_store::{MessageView, RowOutcome, RowVerdictView};
 
 use super::super::{CommandError, out};
 use crate::feedback::{WHOLE, clean, lines, word};
@@ -75,7 +75,7 @@ impl Writer {
         let name = message.name.as_deref();
         match self {
             Self::Tsv(out) => {
-                for line in lines(&row, code(row.verdict)) {
+                for line in lines(&row, code(&row)) {
                     let line = cells(row.row.to_string(), line);
                     writeln!(out, "{}", line.join("\t"))?;
                 }
@@ -91,14 +91,14 @@ impl Writer {
                 if !row.findings.is_empty() {
                     *shown += is_row;
                     let number = if row.row == WHOLE { String::new() } else { row.row.to_string() };
-                    for line in lines(&row, word(row.verdict)) {
+                    for line in lines(&row, word(&row)) {
                         let line = cells(number.clone(), line);
                         table.add_row(line.into_iter().chain([clean(name.unwrap_or_default())]));
                     }
                 }
             }
             Self::Xlsx { book, path, sheet, next } => {
-                for line in lines(&row, word(row.verdict)) {
+                for line in lines(&row, word(&row)) {
                     let line = cells(String::new(), line).into_iter();
                     let line = line.chain([clean(name.unwrap_or_default())]);
                     put(book, sheet, next, row.row, line)
@@ -141,8 +141,9 @@ fn cells(number: String, [document, verdict, tail @ ..]: [String; 6]) -> [String
     [document, verdict, number, cell, rule, message, fix]
 }
 
-fn code(verdict: Verdict) -> &'static str {
-    match verdict {
+fn code(row: &RowVerdictView) -> &'static str {
+    match row.verdict {
+        Verdict::Warn if row.outcome == RowOutcome::Held => "held",
         Verdict::Accept => "accept",
         Verdict::Warn => "warn",
         Verdict::Reject => "reject",
@@ -198,7 +199,6 @@ fn unwritten(path: &Path, error: &XlsxError) -> CommandError {
 mod tests {
     use super::*;
     use xinqiao_core::model::{Dimension, Finding, Severity};
-    use xinqiao_store::RowOutcome;
 
     fn row(findings: Vec<Finding>) -> RowVerdictView {
         RowVerdictView {
@@ -225,14 +225,17 @@ mod tests {
             fix: "核对".into(),
         };
         let bad = row(vec![finding.clone(), finding]);
-        let told = lines(&bad, code(bad.verdict));
+        let told = lines(&bad, code(&bad));
         assert_eq!(told.len(), 2);
         let join = |line: &[String; 6]| cells("3".to_owned(), line.clone()).join("\t");
         let line = join(&told[0]);
         assert_eq!(line, "甲 〔2018〕 1号\treject\t3\tB3\tuscc.check-digit\t校验位 不对\t核对");
         let good = row(Vec::new());
-        let told = lines(&good, code(good.verdict));
+        let told = lines(&good, code(&good));
         assert_eq!(told.len(), 1);
         assert_eq!(join(&told[0]), "甲 〔2018〕 1号\taccept\t3\t\t\t\t");
+        let held =
+            RowVerdictView { verdict: Verdict::Warn, outcome: RowOutcome::Held, ..row(Vec::new()) };
+        assert_eq!((code(&held), word(&held)), ("held", "暂存"));
     }
 }

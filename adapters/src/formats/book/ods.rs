@@ -24,7 +24,7 @@ const MAX_MANIFEST: u64 = 4 << 20;
 const PASSES: u64 = 4;
 
 /// An open workbook.
-pub(in crate::formats) struct Ods<'a> {
+pub(in super::super) struct Ods<'a> {
     zip: Archive<'a>,
     /// Name, whether it is visible.
     sheets: Vec<(String, bool)>,

@@ -22,7 +22,7 @@ const MAX_SHEETS: usize = 1_024;
 const MAX_STYLES: usize = 1_000_000;
 
 /// An open workbook: what its cells refer to.
-pub(in crate::formats) struct Xlsb<'a> {
+pub(in super::super) struct Xlsb<'a> {
     zip: Archive<'a>,
     /// Name, part, whether it is visible.
     sheets: Vec<(String, String, bool)>,

@@ -25,8 +25,11 @@ pub(super) enum Book<'a> {
     Ods(Box<Ods<'a>>),
 }
 
-/// What [`Book::rows`] gives its rows to; `Break` ends the reading.
-type Each<'f> = &'f mut dyn FnMut(&SheetRow) -> Result<ControlFlow<()>, DecodeError>;
+/// Whether to go on reading; `Break` ends it without an error.
+type Go = Result<ControlFlow<()>, DecodeError>;
+
+/// What [`Book::rows`] gives its rows to.
+type Each<'f> = &'f mut dyn FnMut(&SheetRow) -> Go;
 
 impl<'a> Book<'a> {
     /// Checks and opens.

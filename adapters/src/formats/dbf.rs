@@ -42,8 +42,15 @@ impl Format for Dbf {
     }
 }
 
-/// Whether the bytes begin as a table does.
+/// Whether the bytes begin as a table does. A text may begin with any of the versions, but holds no
+/// zeros.
 pub(super) fn is_table(input: &mut dyn ReadSeek) -> std::io::Result<bool> {
+    let mut head = Vec::new();
+    input.seek(SeekFrom::Start(0))?;
+    Read::take(&mut *input, 14).read_to_end(&mut head)?;
+    if head.get(12..) != Some(&[0, 0]) {
+        return Ok(false);
+    }
     match Table::open(input, Encoding::Auto) {
         Ok(_) => Ok(true),
         Err(DecodeError::Io(error)) => Err(error),

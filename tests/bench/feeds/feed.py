@@ -16,8 +16,15 @@ def date(value):
     return datetime.date(*map(int, parts)).isoformat()
 
 
+def held(what):
+    """KiB of this process."""
+    with open("/proc/self/status") as status:
+        return next(line.split()[1] for line in status if line.startswith(what))
+
+
 def send(rows):
-    """Takes dicts, writes a JSON line for each; prints rows, seconds and peak memory in KiB."""
+    """Takes dicts, writes a JSON line for each; prints rows, seconds, peak memory in KiB, and before."""
+    before = held("VmRSS")
     count, begun = 0, time.perf_counter()
     with open(os.devnull, "w", encoding="utf-8") as out:
         for row in rows:
@@ -27,6 +34,4 @@ def send(rows):
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
     seconds = time.perf_counter() - begun
-    with open("/proc/self/status") as status:
-        peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
-    print(count, seconds, peak)
+    print(count, seconds, held("VmHWM"), before)

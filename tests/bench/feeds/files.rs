@@ -3,7 +3,6 @@
 use std::io::{BufWriter, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
 
 use rust_xlsxwriter::{ExcelDateTime, Format, Workbook};
 use xinqiao::clock::SystemClock;
@@ -13,7 +12,7 @@ use xinqiao_core::model::{MappingId, Verdict};
 use xinqiao_core::spi::Clock as _;
 use xinqiao_tests::{HEADINGS, Result, Row, Scale, mapping};
 
-use crate::measure::{compare, measure, ourselves, report, script};
+use crate::measure::{begin, compare, measure, ourselves, report, script};
 
 const ROWS: u64 = 100_000;
 
@@ -83,7 +82,7 @@ pub(crate) fn child(arguments: &[String]) -> Result<()> {
     let job = Job::dry(mapping, &domain, today);
     let mut input = std::fs::File::open(file)?;
     let mut accepted = 0;
-    let begun = Instant::now();
+    let begun = begin()?;
     process(&job, &mut input, &mut |row| {
         accepted += u64::from(row.verdict != Verdict::Reject);
         ControlFlow::Continue(())

@@ -1,12 +1,14 @@
 //! One way to read a feed against another: each in a process of its own that does nothing else.
 //!
-//! A child prints one line, `rows seconds KiB`, with [`report`] or what `feed.py` has for it. It
-//! tells its own peak (`VmHWM`): what `wait4` tells also counts the parent's pages, which a child
+//! A child prints one line, `rows seconds KiB`, with [`report`] or what `feed.py` has for it; a
+//! fourth number is what it held before the first row ([`begin`]), below which no way of reading
+//! can go. It tells its own peak (`VmHWM`): what `wait4` tells also counts the parent's pages, which a child
 //! holds between fork and exec.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use xinqiao_tests::{Result, Scale, spread};
 
@@ -25,6 +27,8 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     /// Peak memory of the process, all of it.
     pub(crate) peak_kib: u64,
+    /// Of that, before the first row, if it was told.
+    pub(crate) before_kib: Option<u64>,
 }
 
 impl Measured {
@@ -35,10 +39,23 @@ impl Measured {
 
 /// Prints the line of a child of ours.
 pub(crate) fn report(rows: u64, took: Duration) -> Result<()> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-    println!("{rows} {} {}", took.as_secs_f64(), peak.trim().trim_end_matches(" kB"));
+    let before = BEFORE.get().map(|kib| kib.to_string()).unwrap_or_default();
+    println!("{rows} {} {} {before}", took.as_secs_f64(), status("VmHWM:")?);
     Ok(())
+}
+
+/// Notes what a child of ours holds before the first row, for [`report`] to tell.
+pub(crate) fn begin() -> Result<Instant> {
+    let _ = BEFORE.set(status("VmRSS:")?);
+    Ok(Instant::now())
+}
+
+static BEFORE: OnceLock<u64> = OnceLock::new();
+
+fn status(name: &str) -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// Runs a child to its end.
@@ -46,11 +63,16 @@ pub(crate) fn measure(command: &mut Command) -> Result<Measured> {
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers: Vec<&str> = text.split_whitespace().collect();
-    let ([rows, seconds, peak], true) = (&numbers[..], output.status.success()) else {
+    let ([rows, seconds, peak, before @ ..], true) = (&numbers[..], output.status.success()) else {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{command:?} failed: {text}{said}").into());
     };
-    Ok(Measured { rows: rows.parse()?, seconds: seconds.parse()?, peak_kib: peak.parse()? })
+    Ok(Measured {
+        rows: rows.parse()?,
+        seconds: seconds.parse()?,
+        peak_kib: peak.parse()?,
+        before_kib: before.first().map(|before| before.parse()).transpose()?,
+    })
 }
 
 /// This program again, with a hidden argument.
@@ -106,16 +128,20 @@ pub(crate) fn compare(
 struct Figures {
     rates: Vec<f64>,
     peaks: Vec<f64>,
+    before: Vec<f64>,
 }
 
 impl Figures {
     fn take(&mut self, measured: Measured) {
         self.rates.push(measured.rate());
         self.peaks.push(measured.peak_kib as f64 / 1024.0);
+        self.before.extend(measured.before_kib.map(|kib| kib as f64 / 1024.0));
     }
 
-    fn told(mut self) -> String {
-        format!("{} rows/s, peak {} MB", spread(&mut self.rates), spread(&mut self.peaks))
+    fn told(self) -> String {
+        let [rates, peaks, before] =
+            [self.rates, self.peaks, self.before].map(|mut v| spread(&mut v));
+        format!("{rates} rows/s, peak {peaks} MB, of which before the first row {before}")
     }
 }
 

@@ -4,7 +4,7 @@
 
 #[path = "../../../adapters/src"]
 mod adapters {
-    #![allow(dead_code, unreachable_pub, reason = "one module of a crate, without its users")]
+    #![allow(dead_code, unreachable_pub, unused_imports, reason = "one module of a crate, without its users")]
     pub mod formats;
 }
 pub mod formats;

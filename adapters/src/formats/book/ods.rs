@@ -14,7 +14,7 @@ use xinqiao_core::spi::{DecodeError, Limits};
 
 use super::super::guard::{Archive, ENCRYPTED, broken, zip_fault};
 use super::super::text::record_bytes;
-use super::Rows;
+use super::{Go, Rows};
 
 const CONTENT: &str = "content.xml";
 const MAX_SHEETS: usize = 1_024;
@@ -24,7 +24,7 @@ const MAX_MANIFEST: u64 = 4 << 20;
 const PASSES: u64 = 4;
 
 /// An open workbook.
-pub(in crate::formats) struct Ods<'a> {
+pub(in super::super) struct Ods<'a> {
     zip: Archive<'a>,
     /// Name, whether it is visible.
     sheets: Vec<(String, bool)>,
@@ -49,10 +49,10 @@ impl<'a> Ods<'a> {
             let Content::Start(tag) = event else { return Ok(ControlFlow::Continue(())) };
             match tag.name().as_ref() {
                 "style:style" => style = attribute(tag, "style:name")?.unwrap_or_default(),
-                "style:table-properties" => {
-                    if attribute(tag, "table:display")?.as_deref() == Some("false") {
-                        hidden.insert(std::mem::take(&mut style));
-                    }
+                "style:table-properties"
+                    if attribute(tag, "table:display")?.as_deref() == Some("false") =>
+                {
+                    hidden.insert(std::mem::take(&mut style));
                 }
                 "table:table" => {
                     let name = attribute(tag, "table:name")?.unwrap_or_default();
@@ -106,10 +106,7 @@ impl<'a> Ods<'a> {
 
     /// Walks the content. What stands in comments, drawings, deleted parts and tables inside cells
     /// is left out.
-    fn each(
-        &mut self,
-        each: &mut dyn FnMut(Content<'_, '_>) -> Result<ControlFlow<()>, DecodeError>,
-    ) -> Result<(), DecodeError> {
+    fn each(&mut self, each: &mut dyn FnMut(Content<'_, '_>) -> Go) -> Result<(), DecodeError> {
         let part = self.zip.by_name(CONTENT).map_err(zip_fault)?;
         let part = Counted { inner: part, left: &mut self.left };
         let mut reader = Reader::from_reader(BufReader::with_capacity(32 << 10, part));

@@ -15,14 +15,14 @@ use quick_xml::{Reader, XmlVersion};
 use xinqiao_core::spi::{DecodeError, Limits};
 
 use super::super::guard::{Archive, broken, zip_fault};
-use super::Rows;
+use super::{Go, Rows};
 
 const MAX_SHEETS: usize = 1_024;
 /// A part read whole into memory was measured by the guard; this is of its parsed form.
 const MAX_STYLES: usize = 1_000_000;
 
 /// An open workbook: what its cells refer to.
-pub(in crate::formats) struct Xlsb<'a> {
+pub(in super::super) struct Xlsb<'a> {
     zip: Archive<'a>,
     /// Name, part, whether it is visible.
     sheets: Vec<(String, String, bool)>,
@@ -216,7 +216,7 @@ fn each_record(
     zip: &mut Archive<'_>,
     part: &str,
     limits: &Limits,
-    each: &mut dyn FnMut(u16, Body<'_>) -> Result<ControlFlow<()>, DecodeError>,
+    each: &mut dyn FnMut(u16, Body<'_>) -> Go,
 ) -> Result<(), DecodeError> {
     let mut input = BufReader::with_capacity(32 << 10, zip.by_name(part).map_err(zip_fault)?);
     // In UTF-16, with room for what else such a record holds.

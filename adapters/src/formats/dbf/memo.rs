@@ -65,7 +65,7 @@ impl<'a> Memo<'a> {
             }
             _ => {
                 self.input.seek(SeekFrom::Start(at))?;
-                return self.to_the_mark(limits).map(Some);
+                return self.until_mark(limits).map(Some);
             }
         };
         if len > self.size.saturating_sub(at + 8) {
@@ -80,7 +80,7 @@ impl<'a> Memo<'a> {
     }
 
     /// dBase III: up to the byte 0x1A.
-    fn to_the_mark(&mut self, limits: &Limits) -> Result<Vec<u8>, DecodeError> {
+    fn until_mark(&mut self, limits: &Limits) -> Result<Vec<u8>, DecodeError> {
         let mut text = Vec::new();
         loop {
             let from = text.len();

@@ -26,12 +26,12 @@ pub(super) fn decode(
     let mut rows =
         Rows { job, mapper: Mapper::new(job), each, notes: Notes::default(), last: None };
     formats::decode(&job.mapping.format, input, &Limits::default(), job.scratch, &mut rows)?;
-    let Rows { mapper, mut notes, last, .. } = rows;
-    if let Some(columns) = last {
-        notes.warnings.extend(mapper.column_notes(&columns));
-    }
-    Ok(notes)
+    rows.column_notes();
+    Ok(rows.notes)
 }
+
+/// What is said of columns stands once for the message, and of so many kinds at most.
+const MOST_NOTES: usize = 50;
 
 struct Rows<'a, 'e> {
     job: &'a Job<'a>,
@@ -43,6 +43,17 @@ struct Rows<'a, 'e> {
 }
 
 impl Rows<'_, '_> {
+    /// Notes what is to be said of the columns seen last.
+    fn column_notes(&mut self) {
+        let Some(columns) = &self.last else { return };
+        for note in self.mapper.column_notes(columns) {
+            let warnings = &mut self.notes.warnings;
+            if warnings.len() < MOST_NOTES && !warnings.contains(&note) {
+                warnings.push(note);
+            }
+        }
+    }
+
     /// The index of the next row, unless it was committed before.
     fn next(&mut self) -> Option<u64> {
         let index = self.notes.rows;
@@ -64,6 +75,10 @@ impl RowSink for Rows<'_, '_> {
     fn row(&mut self, columns: &Columns, row: &Row) -> ControlFlow<()> {
         // Another sheet or member may have as many columns in another order.
         if self.last.as_ref().is_none_or(|last| last.names() != columns.names()) {
+            let grown = |last: &Columns| columns.names().starts_with(last.names());
+            if self.last.as_ref().is_some_and(|last| !grown(last)) {
+                self.column_notes();
+            }
             self.last = Some(columns.clone());
             self.mapper.bind(columns);
             if self.job.mapping.on_unknown_column == UnknownColumn::Reject

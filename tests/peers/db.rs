@@ -338,6 +338,24 @@ async fn a_gbk_table_of_a_lax_server_comes_as_it_is_stored() {
     );
 }
 
+/// A server that asks for the password in clear, or for a login nobody here knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_given_only_where_it_stays_secret() {
+    let server = Server::start(Engine::Postgres, &[]).unwrap();
+    server.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").unwrap();
+    let way = json!({ "table": "t", "key": ["id"], "incremental": { "full": {} } });
+    let params = params(&server, "reader", way);
+    for (method, words) in [("password", "明文口令"), ("gss", "登录方式")] {
+        server.admit_by(method).unwrap();
+        let inbox = Arc::new(TestInbox::default());
+        let told = |inbox: &TestInbox| {
+            let faults = inbox.faults.lock().unwrap();
+            faults.iter().any(|told| told.starts_with("source.denied") && told.contains(words))
+        };
+        run("postgres", &params, &inbox, told).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_is_demanded_where_an_authority_is_given() {
     for engine in Engine::ALL {

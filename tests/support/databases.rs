@@ -75,6 +75,17 @@ impl Server {
         Self::begin(engine, &[], true)
     }
 
+    /// Has PostgreSQL ask the account `reader` for this kind of login, in a moment.
+    pub fn admit_by(&self, method: &str) -> Result<()> {
+        let file = self.folder.path().join("data/pg_hba.conf");
+        let rules = format!(
+            "host all reader 127.0.0.1/32 {method}\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        );
+        std::fs::write(file, rules)?;
+        self.sql("SELECT pg_reload_conf()")?;
+        Ok(())
+    }
+
     /// The authority of a secured server.
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
@@ -109,6 +120,7 @@ impl Server {
                 command.arg(format!("--socket={}", folder.path().join("s").display()));
                 command.arg(format!("--pid-file={}", folder.path().join("pid").display()));
                 command.arg(format!("--port={port}"));
+                command.arg(format!("--tmpdir={}", folder.path().display()));
                 command.arg("--innodb-flush-log-at-trx-commit=2");
                 command
             }
@@ -293,6 +305,8 @@ fn make(engine: Engine, folder: &Path, data: &Path, owner: Option<&Owner>) -> Re
             command.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
             command.args(["--skip-test-db", "--skip-name-resolve"]);
             command.arg(format!("--datadir={}", data.display()));
+            // Several are made at a time, and name their temporary files alike.
+            command.arg(format!("--tmpdir={}", folder.display()));
             command
         }
     };

@@ -25,16 +25,18 @@ use crate::wire::tls::tls_words;
 
 pub(super) async fn open(access: &Access, purpose: Purpose) -> Result<Postgres, DbError> {
     let stream = access.outbound.connect(&access.host, access.port, access.connect).await?;
-    let stream: Box<dyn Stream> = match &access.tls {
-        None => Box::new(stream),
-        Some(tls) => Box::new(secured(stream, &access.host, &tls.config).await?),
+    let (stream, secret): (Box<dyn Stream>, bool) = match &access.tls {
+        None => (Box::new(stream), false),
+        Some(tls) => (Box::new(secured(stream, &access.host, &tls.config).await?), true),
     };
     let mut config = Config::new();
     config.user(&access.user).password(&access.password).dbname(&access.database);
     config.application_name("xinqiao");
     // TLS, if any, is there already, inside the stream.
-    let (client, connection) =
-        config.connect_raw(Bounded::new(stream), NoTls).await.map_err(|error| failed(&error))?;
+    let (client, connection) = config
+        .connect_raw(Bounded::new(stream, secret), NoTls)
+        .await
+        .map_err(|error| failed(&error))?;
     let connection = tokio::spawn(async move {
         // What goes wrong shows at the statement under way.
         let _ = connection.await;
@@ -196,14 +198,25 @@ fn failed(error: &tokio_postgres::Error) -> DbError {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            if io.kind() == std::io::ErrorKind::FileTooLarge {
-                return row_too_large();
-            }
-            return DbError::Broken(io_words(io).into_owned());
+            return match io.kind() {
+                std::io::ErrorKind::FileTooLarge => row_too_large(),
+                std::io::ErrorKind::PermissionDenied => {
+                    denied("数据库要求发送明文口令,而连接没有加密:请用参数 ca 开启TLS")
+                }
+                _ => DbError::Broken(io_words(io).into_owned()),
+            };
         }
         cause = inner.source();
     }
+    // The driver gives its errors no kinds.
+    if error.to_string().starts_with("authentication error") {
+        return denied("数据库要求的登录方式不受支持,应为 md5 或 SCRAM-SHA-256");
+    }
     DbError::Broken("连接已断开,或答复不符合协议".to_owned())
+}
+
+fn denied(text: &str) -> DbError {
+    DbError::Server { state: "28000".to_owned(), text: Some(text.to_owned()), class: Class::Denied }
 }
 
 /// By the classes of SQLSTATE (ISO/IEC 9075, PostgreSQL appendix A).
@@ -226,19 +239,21 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
 
 /// Follows the frames of the protocol (a type, then a length of four bytes) and ends the
-/// connection before a frame that is too large is gathered: the driver itself has no bound.
+/// connection before a frame that is too large is gathered: the driver itself has no bound. Nor
+/// would it keep a password from whoever asks for it in clear on a connection that is not secret.
 struct Bounded<S> {
     stream: S,
-    /// Bytes of the frame's head seen so far.
-    head: [u8; 5],
+    secret: bool,
+    /// Bytes of the frame's head seen so far; of a request to authenticate, also its kind.
+    head: [u8; 9],
     seen: usize,
     /// Bytes of its content still to come.
     rest: usize,
 }
 
 impl<S> Bounded<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, head: [0; 5], seen: 0, rest: 0 }
+    fn new(stream: S, secret: bool) -> Self {
+        Self { stream, secret, head: [0; 9], seen: 0, rest: 0 }
     }
 
     fn follow(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
@@ -254,15 +269,20 @@ impl<S> Bounded<S> {
             }
             self.seen += 1;
             bytes = after;
-            if self.seen == self.head.len() {
-                let [_, a, b, c, d] = self.head;
-                let length =
-                    usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-                if length > ROW_BYTES {
-                    return Err(std::io::ErrorKind::FileTooLarge.into());
-                }
-                (self.seen, self.rest) = (0, length.saturating_sub(4));
+            let [kind, a, b, c, d, asked @ ..] = self.head;
+            let whole = if kind == b'R' { 9 } else { 5 };
+            if self.seen < whole {
+                continue;
             }
+            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+            if length > ROW_BYTES {
+                return Err(std::io::ErrorKind::FileTooLarge.into());
+            }
+            // AuthenticationCleartextPassword
+            if kind == b'R' && asked == [0, 0, 0, 3] && !self.secret {
+                return Err(std::io::ErrorKind::PermissionDenied.into());
+            }
+            (self.seen, self.rest) = (0, length.saturating_sub(whole - 1));
         }
         Ok(())
     }
@@ -310,11 +330,30 @@ mod tests {
         };
         let bytes = [frame(4, 0), frame(9, 5), frame(1_000, 996), frame(u32::MAX, 0)].concat();
         for piece in [1, 2, 3, 7, 4096] {
-            let mut bounded = Bounded::new(());
+            let mut bounded = Bounded::new((), false);
             let results: Vec<_> =
                 bytes.chunks(piece).map(|chunk| bounded.follow(chunk).is_ok()).collect();
             let (last, before) = results.split_last().unwrap();
             assert!(!last && before.iter().all(|ok| *ok), "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_given_in_clear() {
+        let asked = |kind: u32| [&b"R"[..], &8_u32.to_be_bytes(), &kind.to_be_bytes()].concat();
+        let salted = [
+            asked(0),
+            [&b"R"[..], &12_u32.to_be_bytes(), &5_u32.to_be_bytes(), b"salt"].concat(),
+            asked(0),
+        ];
+        for piece in [1, 4, 64] {
+            let follows = |bytes: &[u8], secret| {
+                let mut bounded = Bounded::new((), secret);
+                bytes.chunks(piece).all(|chunk| bounded.follow(chunk).is_ok())
+            };
+            assert!(follows(&salted.concat(), false), "{piece}");
+            assert!(!follows(&asked(3), false), "{piece}");
+            assert!(follows(&asked(3), true), "{piece}");
         }
     }
 }

@@ -9,7 +9,7 @@ pub mod world;
 
 pub use client::{Answer, Client};
 pub use figures::{Scale, scale, spread};
-pub use made::{Row, csv, mapping, ndjson, uscc};
+pub use made::{HEADINGS, Row, csv, mapping, ndjson, uscc};
 pub use world::{PUSH, TOKEN, World};
 
 /// Any error, said in words: these programs only report.

@@ -28,7 +28,8 @@ impl Row {
         format!("样例{}有限公司", self.number)
     }
 
-    fn cells(&self) -> [String; 21] {
+    /// The cells, in the order of [`HEADINGS`].
+    pub fn cells(&self) -> [String; 21] {
         let fine = match self.fine {
             0 => String::new(),
             tenths => format!("{}.{}", tenths / 10, tenths % 10),
@@ -60,7 +61,7 @@ impl Row {
 }
 
 /// Column headings in the order of the cells; the last eight are an agency's own and not mapped.
-const HEADINGS: [&str; 21] = [
+pub const HEADINGS: [&str; 21] = [
     "行政相对人名称",
     "统一社会信用代码",
     "法定代表人",

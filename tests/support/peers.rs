@@ -101,6 +101,12 @@ pub fn tlcp_proxy() -> Result<PathBuf> {
     Ok(folder()?.join("tlcp/bin/nginx"))
 }
 
+/// What a recipe of `tests/peers/build.d` put there: `formats/venv/bin/python`.
+pub fn installed(path: &str) -> Result<PathBuf> {
+    let program = folder()?.join(path);
+    if program.try_exists()? { Ok(program) } else { Err(missing(path)) }
+}
+
 /// `$XINQIAO_PEERS`, else `peers` in the target directory this program was built into.
 fn folder() -> Result<PathBuf> {
     let given = std::env::var_os("XINQIAO_PEERS").map(PathBuf::from);

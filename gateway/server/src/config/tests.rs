@@ -295,6 +295,8 @@ fn keys_are_in_a_folder_or_in_a_device() {
 
 const DOC: &str = include_str!("../../../docs/formats/sources.zh.md");
 
+const SOAP_PUSH: &str = include_str!("../../../docs/formats/soap-push.zh.md");
+
 /// Gives every secret, so that only the keys are in question.
 struct AnySecret;
 
@@ -328,8 +330,11 @@ fn keys(build: &dyn Fn(&Value) -> Vec<ParamProblem>, at: &str) -> Vec<String> {
 fn every_parameter_the_code_knows_is_documented() {
     let (_, rest) = DOC.split_once("## `folder`").unwrap();
     let (folder, rest) = rest.split_once("## `rest`").unwrap();
-    let (pull, rest) = rest.split_once("## `push`").unwrap();
-    let (push, target) = rest.split_once("## 投递目标").unwrap();
+    let (pull, rest) = rest.split_once("## `soap`").unwrap();
+    let (soap, rest) = rest.split_once("## `push`").unwrap();
+    let (push, rest) = rest.split_once("## `soap-push`").unwrap();
+    let (_, rest) = rest.split_once("## 投递目标 `rest`").unwrap();
+    let (target, soap_target) = rest.split_once("## 投递目标 `soap`").unwrap();
     let source = |kind: &'static str| {
         move |params: &Value| {
             let built = xinqiao_adapters::sources::find(kind).unwrap().build(params, &AnySecret);
@@ -337,20 +342,34 @@ fn every_parameter_the_code_knows_is_documented() {
         }
     };
     let pushed = |params: &Value| secrets::push(params, &AnySecret).err().unwrap_or_default();
-    let to = |params: &Value| {
-        let id = TargetId::new("city").unwrap();
-        let built = xinqiao_adapters::targets::find("rest").unwrap();
-        built.build(&id, params, &AnySecret).err().unwrap_or_default()
+    let to = |kind: &'static str| {
+        move |params: &Value| {
+            let id = TargetId::new("city").unwrap();
+            let built = xinqiao_adapters::targets::find(kind).unwrap();
+            built.build(&id, params, &AnySecret).err().unwrap_or_default()
+        }
+    };
+    let listens = |params: &Value| {
+        let format = xinqiao_core::model::FormatSpec::new(xinqiao_core::model::FormatKind::Xml);
+        let built = xinqiao_adapters::sources::find_listener("soap-push").unwrap();
+        built.build("a", &format, &[], params).err().unwrap_or_default()
     };
     let kinds = xinqiao_adapters::sources::SOURCES.iter().map(|source| source.kind());
-    assert_eq!(kinds.collect::<Vec<_>>(), ["folder", "rest"], "a new kind has a section here");
-    assert_eq!(xinqiao_adapters::targets::TARGETS.len(), 1, "a new kind has a section here");
+    assert_eq!(
+        kinds.collect::<Vec<_>>(),
+        ["folder", "rest", "soap"],
+        "a new kind has a section here"
+    );
+    assert_eq!(xinqiao_adapters::targets::TARGETS.len(), 2, "a new kind has a section here");
     type Build<'a> = &'a dyn Fn(&Value) -> Vec<ParamProblem>;
-    let sections: [(&str, Build<'_>, usize); 4] = [
+    let sections: [(&str, Build<'_>, usize); 7] = [
         (folder, &source("folder"), 8),
         (pull, &source("rest"), 40),
         (push, &pushed, 2),
-        (target, &to, 14),
+        (soap, &source("soap"), 40),
+        (target, &to("rest"), 14),
+        (soap_target, &to("soap"), 25),
+        (SOAP_PUSH, &listens, 8),
     ];
     for (text, build, least) in sections {
         let keys = keys(build, "");
@@ -380,13 +399,14 @@ fn the_documented_examples_load() {
          listen: {{ address: 127.0.0.1:0 }}\ntargets:\n{}",
         all("targets:\n")
     );
-    let agencies = "agencies: { sthj: { name: 甲 }, jtj: { name: 乙 }, yjj: { name: 丙 } }";
+    let agencies =
+        "agencies: { sthj: { name: 甲 }, jtj: { name: 乙 }, yjj: { name: 丙 }, zjj: { name: 丁 } }";
     let feeds = format!("config: 1\n{agencies}\nfeeds:\n{}", all("feeds:\n"));
     let folder = tempfile::tempdir().unwrap();
     for name in ["secrets", "inbox", "inbox/sthj", "done", "done/sthj"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    for name in ["jtj-password", "jtj-token", "push-token", "platform-token"] {
+    for name in ["jtj-password", "jtj-token", "push-token", "platform-token", "zjj-key"] {
         let path = folder.path().join("secrets").join(name);
         std::fs::write(&path, "an invented token of a test").unwrap();
         private(&path);
@@ -395,6 +415,6 @@ fn the_documented_examples_load() {
     std::fs::write(folder.path().join("feeds.yaml"), feeds).unwrap();
     let domain = Domain::load(bundle(None).unwrap()).unwrap();
     let config = load(folder.path(), &domain).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((config.feeds.len(), config.targets.len()), (4, 1));
+    assert_eq!((config.feeds.len(), config.targets.len()), (5, 1));
     assert_eq!(places(&config.warnings), [""; 0]);
 }

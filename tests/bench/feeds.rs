@@ -11,6 +11,8 @@
 mod files;
 #[path = "feeds/measure.rs"]
 mod measure;
+#[path = "feeds/soap.rs"]
+mod soap;
 
 use xinqiao_tests::{Result, scale};
 
@@ -22,6 +24,12 @@ fn main() -> Result<()> {
     {
         return files::child(rest);
     }
+    if let [flag, rest @ ..] = &arguments[..]
+        && flag == soap::CHILD
+    {
+        return soap::child(rest);
+    }
     let scale = scale(&arguments)?;
-    files::bench(scale)
+    files::bench(scale)?;
+    soap::bench(scale)
 }

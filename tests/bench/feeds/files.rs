@@ -21,7 +21,7 @@ const ROWS: u64 = 100_000;
 pub(crate) const CHILD: &str = "--read-file";
 
 /// Column names that every format can hold (a DBF: ten bytes), in the order of the made cells.
-const NAMES: [&str; 21] = [
+pub(crate) const NAMES: [&str; 21] = [
     "CF_XDR_MC",
     "CF_XDR_SHX",
     "CF_FRDB",
@@ -91,7 +91,7 @@ pub(crate) fn child(arguments: &[String]) -> Result<()> {
 }
 
 /// The mapping of made rows, by our column names.
-fn mapping_of(format: &str) -> String {
+pub(crate) fn mapping_of(format: &str) -> String {
     let mut text =
         mapping("csv").replace("format: csv, encoding: auto", &format!("format: {format}"));
     for (heading, name) in HEADINGS.iter().zip(NAMES) {

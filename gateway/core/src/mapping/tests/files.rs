@@ -125,7 +125,7 @@ fn what_a_message_is_wrapped_in_is_told() {
     let (mapping, _) = with("{ at: /r/return, do: [url-decode-gb18030, base64] }").unwrap();
     let steps = vec![UnwrapStep::UrlDecodeGb18030, UnwrapStep::Base64];
     assert_eq!(mapping.format.unwrap, Some(Unwrap { at: Some("/r/return".to_owned()), steps }));
-    assert_eq!(mapping.columns(), ["名称", "当事人", "类别", "日期", "状态"].map(str::to_owned));
+    assert_eq!(mapping.columns(), ["状态", "名称", "当事人", "类别", "日期"].map(str::to_owned));
     assert_eq!(with("{}").unwrap().0.format.unwrap, Some(Unwrap::default()));
     for wrong in ["{ do: [unzip] }", "{ to: /r }", "x"] {
         assert!(with(wrong).is_err(), "{wrong}");

@@ -6,6 +6,8 @@ use xinqiao_core::spi::{SecretRef, Secrets};
 
 mod harness;
 #[cfg(test)]
+mod soap_targets;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod targets;

@@ -14,6 +14,7 @@ mod sniff;
 #[cfg(test)]
 mod testing;
 mod text;
+pub(crate) mod unwrap;
 mod workbook;
 #[cfg(test)]
 mod workbook_tests;
@@ -54,9 +55,12 @@ fn one(
     spec: &FormatSpec,
     input: &mut dyn ReadSeek,
     limits: &Limits,
-    _scratch: ScratchSpace<'_>,
+    scratch: ScratchSpace<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<(), DecodeError> {
+    if let Some(unwrap) = &spec.unwrap {
+        return unwrap::decode(unwrap, spec, input, limits, scratch, sink);
+    }
     let Some(format) = find(spec.kind) else {
         let detail = "没有对应的解码器".to_owned();
         return Err(DecodeError::WrongFormat { expected: "可识别的格式", detail });

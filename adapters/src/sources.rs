@@ -4,18 +4,38 @@ use std::time::Duration;
 
 use xinqiao_core::fault::{Blame, Classify, Retry};
 use xinqiao_core::schedule::RetryPolicy;
-use xinqiao_core::spi::{Shutdown, SourceContext, SourceFactory};
+use xinqiao_core::spi::{ListenerFactory, Shutdown, SourceContext, SourceFactory};
 
 mod database;
 mod files;
 mod folder;
 mod ftp;
+mod paging;
+mod pull;
 mod rest;
 mod sftp;
+mod soap;
+mod soap_push;
+mod template;
 
 /// Every kind of source.
-pub const SOURCES: &[&dyn SourceFactory] =
-    &[&database::MySql, &database::Postgres, &folder::Folder, &ftp::Ftp, &rest::Rest, &sftp::Sftp];
+pub const SOURCES: &[&dyn SourceFactory] = &[
+    &database::MySql,
+    &database::Postgres,
+    &folder::Folder,
+    &ftp::Ftp,
+    &rest::Rest,
+    &sftp::Sftp,
+    &soap::Soap,
+];
+
+/// Every kind of listener: what agencies push to, in a dialect of its own.
+pub const LISTENERS: &[&dyn ListenerFactory] = &[&soap_push::SoapPush];
+
+/// The kind of listener with this name in `feeds.yaml`.
+pub fn find_listener(kind: &str) -> Option<&'static dyn ListenerFactory> {
+    LISTENERS.iter().copied().find(|listener| listener.kind() == kind)
+}
 
 /// The kind of source with this name in `feeds.yaml`.
 pub fn find(kind: &str) -> Option<&'static dyn SourceFactory> {

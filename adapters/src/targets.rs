@@ -7,10 +7,11 @@ mod front_db;
 mod ftp;
 mod rest;
 mod sftp;
+mod soap;
 
 /// Every kind of target.
 pub const TARGETS: &[&dyn TargetFactory] =
-    &[&front_db::FrontDb, &ftp::Ftp, &rest::Rest, &sftp::Sftp];
+    &[&front_db::FrontDb, &ftp::Ftp, &rest::Rest, &sftp::Sftp, &soap::Soap];
 
 /// The kind of target with this name in `gateway.yaml`.
 pub fn find(kind: &str) -> Option<&'static dyn TargetFactory> {

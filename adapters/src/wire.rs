@@ -8,4 +8,6 @@ pub(crate) mod ftp;
 pub(crate) mod http;
 pub(crate) mod params;
 pub(crate) mod sftp;
+pub(crate) mod soap;
 pub(crate) mod tls;
+pub(crate) mod xml;

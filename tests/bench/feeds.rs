@@ -13,6 +13,8 @@ mod database;
 mod files;
 #[path = "feeds/measure.rs"]
 mod measure;
+#[path = "feeds/soap.rs"]
+mod soap;
 
 use xinqiao_tests::{Result, scale};
 
@@ -22,9 +24,11 @@ fn main() -> Result<()> {
     match &arguments[..] {
         [flag, rest @ ..] if flag == files::CHILD => return files::child(rest),
         [flag, rest @ ..] if flag == database::CHILD => return database::child(rest),
+        [flag, rest @ ..] if flag == soap::CHILD => return soap::child(rest),
         _ => {}
     }
     let scale = scale(&arguments)?;
     files::bench(scale)?;
+    soap::bench(scale)?;
     database::bench(scale)
 }

@@ -24,6 +24,10 @@ mod material;
 #[cfg(test)]
 mod primitives;
 #[cfg(test)]
+mod soap;
+#[cfg(test)]
+mod soap_servers;
+#[cfg(test)]
 mod tlcp;
 #[cfg(test)]
 mod tls;

@@ -130,6 +130,18 @@ feeds:
         Ok(Self { folder, domain: Arc::new(domain) })
     }
 
+    /// Adds a mapping and a feed: the text of each, the feed's as an entry of `feeds`.
+    pub fn add(&mut self, mapping: &str, name: &str, feed: &str) -> Result<()> {
+        let root = self.folder.path();
+        std::fs::write(root.join(format!("mappings/agencies/made/{name}.yaml")), mapping)?;
+        let file = root.join("feeds.yaml");
+        let feeds = std::fs::read_to_string(&file)? + feed;
+        std::fs::write(file, feeds)?;
+        let files = domain::bundle(Some(&root.join("mappings")))?;
+        self.domain = Arc::new(Domain::load(files).map_err(|errors| errors.to_string())?);
+        Ok(())
+    }
+
     /// The configuration's folder.
     pub fn path(&self) -> &Path {
         self.folder.path()

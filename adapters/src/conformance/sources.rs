@@ -86,6 +86,54 @@ async fn rest(paging: &str) -> Fixture {
     }
 }
 
+/// Answers page n as a document in a text in an envelope, and remembers what it was asked for.
+async fn soap(version: &str) -> Fixture {
+    let pages = Arc::new(Pages::default());
+    let ns = match version {
+        "1.1" => "http://schemas.xmlsoap.org/soap/envelope/",
+        _ => "http://www.w3.org/2003/05/soap-envelope",
+    };
+    let answer = move |State(pages): State<Arc<Pages>>, headers: HeaderMap, body: String| async move {
+        let kind = headers["content-type"].to_str().unwrap();
+        assert_eq!(kind.starts_with("application/soap+xml"), ns.contains("2003"));
+        assert_eq!(headers.contains_key("soapaction"), !ns.contains("2003"));
+        assert!(body.contains(ns) && body.contains("<k>s3cret</k>"), "{body}");
+        let at: usize =
+            body.split("<page>").nth(1).unwrap().split('<').next().unwrap().parse().unwrap();
+        let mut asked = pages.asked.lock().unwrap();
+        *asked = at.max(*asked);
+        let rows =
+            pages.texts.lock().unwrap().get(at).map(|text| format!("&lt;R&gt;{text}&lt;/R&gt;"));
+        format!(
+            "<e:Envelope xmlns:e=\"{ns}\"><e:Body><g xmlns=\"u\"><at>{at}</at><return>&lt;D code=\"0\"&gt;&lt;c&gt;00&lt;/c&gt;{}\
+             &lt;/D&gt;</return></g></e:Body></e:Envelope>",
+            rows.unwrap_or_default()
+        )
+    };
+    let base =
+        serve(axum::Router::new().route("/s", post(answer)).with_state(Arc::clone(&pages))).await;
+    let asked = Arc::clone(&pages);
+    Fixture {
+        kind: "soap",
+        params: json!({
+            "endpoint": format!("{base}/s"), "version": version, "poll-seconds": 0.005,
+            "values": { "key": { "env": "K" } },
+            "request": "<g xmlns=\"u\"><k>{key}</k><page>{page}</page></g>",
+            "answer": { "at": "/g/return" }, "rows": { "at": "/D/R" },
+            "success": { "at": "/D/c", "ok": ["00"] },
+            "paging": { "page": { "size": 1, "first": 0, "resume": true } },
+        }),
+        offer: Box::new(move |text| pages.texts.lock().unwrap().push(text.to_owned())),
+        released: Arc::new(move |text| {
+            let at: usize =
+                text.split("<at>").nth(1).unwrap().split('<').next().unwrap().parse().unwrap();
+            *asked.asked.lock().unwrap() > at
+        }),
+        lets_go: true,
+        keep: None,
+    }
+}
+
 /// Kinds whose other side is a server that tests/peers brings.
 const IN_PEERS: &[&str] = &["ftp", "mysql", "postgres", "sftp"];
 
@@ -96,6 +144,7 @@ async fn fixtures() -> Vec<Fixture> {
         match source.kind() {
             "folder" => all.extend([folder("move"), folder("delete"), folder("leave")]),
             "rest" => all.extend([rest("cursor").await, rest("page").await]),
+            "soap" => all.extend([soap("1.1").await, soap("1.2").await]),
             kind if IN_PEERS.contains(&kind) => {}
             other => panic!("no fixture for the source {other}"),
         }
@@ -212,4 +261,86 @@ async fn stopping_does_not_wait_for_a_slow_interface_and_errors_are_told() {
     assert!(inbox.held().is_empty());
     let params = json!({ "url": format!("{base}/slow"), "poll-seconds": 0.005 });
     run("rest", &params, &Arc::new(TestInbox::default()), |_| true).await;
+}
+
+#[tokio::test]
+async fn a_soap_session_is_renewed_whatever_way_its_end_is_told() {
+    let logins = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&logins);
+    let wrap = |body: &str| {
+        format!(
+            "<e:Envelope xmlns:e=\"http://schemas.xmlsoap.org/soap/envelope/\"><e:Body>{body}</e:Body></e:Envelope>"
+        )
+    };
+    let login = move |headers: HeaderMap, body: String| async move {
+        assert_eq!(headers["user"].as_bytes(), "甲".as_bytes());
+        assert_eq!(headers["soapaction"], "\"urn:login\"");
+        assert!(body.contains("<p>s3cret</p>"), "{body}");
+        let n = count.fetch_add(1, Ordering::Relaxed);
+        wrap(&format!("<r><return>{{\"data\":{{\"t\":\"t{n}&amp;\"}}}}</return></r>"))
+    };
+    // The first token is over in-band, the second by a fault (with status 200), the third by its
+    // status; the fourth is good, and the answer is a MIME body with text before its boundary.
+    let data = move |headers: HeaderMap, body: String| async move {
+        let token = headers["token"].to_str().unwrap().to_owned();
+        assert!(body.contains(&format!("<t>{}</t>", token.replace('&', "&amp;"))), "{body}");
+        let fault =
+            "<e:Fault><faultcode>e:Session.Over</faultcode><faultstring>x</faultstring></e:Fault>";
+        let (status, kind, body) = match token.as_str() {
+            "t0&" => (200, "text/xml", wrap("<r><return>403:login timeout</return></r>")),
+            "t1&" => (200, "text/xml", wrap(fault)),
+            "t2&" => (401, "text/xml", String::new()),
+            _ => {
+                let envelope = wrap("<r><return>&lt;D&gt;&lt;R/&gt;&lt;/D&gt;</return></r>");
+                let body = format!(
+                    "preamble\r\n--b\r\nContent-Type: application/xop+xml\r\n\r\n{envelope}\r\n--b--\r\n"
+                );
+                (200, "multipart/related; boundary=b", body)
+            }
+        };
+        (StatusCode::from_u16(status).unwrap(), [("content-type", kind)], body)
+    };
+    let base = serve(axum::Router::new().route("/l", post(login)).route("/d", post(data))).await;
+    let params = json!({
+        "endpoint": format!("{base}/d"), "poll-seconds": 0.005,
+        "request": "<q><t>{token}</t></q>", "answer": {}, "rows": { "at": "/D/R" },
+        "login": {
+            "endpoint": format!("{base}/l"), "action": "urn:login", "user": "甲", "password": { "env": "P" },
+            "headers": { "user": "{user}" }, "request": "<l><p>{password}</p></l>", "answer": {},
+            "token": "/data/t", "send-as": "token", "expired": ["403", "Session.Over"],
+        },
+    });
+    let inbox = Arc::new(TestInbox::default());
+    run("soap", &params, &inbox, |inbox| !inbox.held().is_empty()).await;
+    assert!(logins.load(Ordering::Relaxed) >= 4);
+    assert!(inbox.held()[0].starts_with("--b\r\n"), "{:?}", inbox.held());
+}
+
+#[tokio::test]
+async fn what_a_soap_interface_does_wrong_is_told_and_not_kept() {
+    let fault = |status: u16| {
+        let body = "<e:Envelope xmlns:e=\"http://schemas.xmlsoap.org/soap/envelope/\"><e:Body><e:Fault>\
+            <faultcode>e:Server.Busy</faultcode><faultstring>11010519491231002X</faultstring></e:Fault></e:Body></e:Envelope>";
+        move || async move { (StatusCode::from_u16(status).unwrap(), body) }
+    };
+    let bomb = || async { "<!DOCTYPE a><a/>" };
+    let router = axum::Router::new()
+        .route("/500", post(fault(500)))
+        .route("/200", post(fault(200)))
+        .route("/bomb", post(bomb))
+        .route("/html", post(|| async { "<html/>" }));
+    let base = serve(router).await;
+    for (path, told) in [
+        ("500", "ServerBusy"),
+        ("200", "ServerBusy"),
+        ("bomb", "DOCTYPE"),
+        ("html", "不是SOAP信封"),
+    ] {
+        let params = json!({ "endpoint": format!("{base}/{path}"), "poll-seconds": 0.005, "request": "<q/>" });
+        let inbox = Arc::new(TestInbox::default());
+        run("soap", &params, &inbox, |inbox| !inbox.faults.lock().unwrap().is_empty()).await;
+        assert!(inbox.held().is_empty());
+        let faults = inbox.faults.lock().unwrap();
+        assert!(faults[0].contains(told) && !faults[0].contains("1949"), "{faults:?}");
+    }
 }

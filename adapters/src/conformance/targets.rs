@@ -59,7 +59,7 @@ async fn every_target_has_a_suite_and_refuses_bad_parameters_at_once() {
     let id = TargetId::new("platform").unwrap();
     for target in TARGETS {
         let missing = match target.kind() {
-            "rest" => "参数 url:缺少此参数",
+            "rest" | "soap" => "参数 url:缺少此参数",
             // Their servers are of tests/peers.
             "ftp" | "sftp" => "参数 directory:缺少此参数",
             "front-db" => "参数 tables:缺少此参数",

@@ -239,16 +239,16 @@ impl RestTarget {
     }
 }
 
-fn later(code: &str, message: &str) -> Outcome {
+pub(super) fn later(code: &str, message: &str) -> Outcome {
     Outcome::Later { code: code.to_owned(), message: message.to_owned() }
 }
 
-fn message(text: &Value) -> String {
+pub(super) fn message(text: &Value) -> String {
     clean(&scalar(text).unwrap_or_default(), 200)
 }
 
 /// What a status other than 2xx means for the whole batch.
-fn refused_as_such(answer: &Answer) -> Result<(), TargetError> {
+pub(super) fn refused_as_such(answer: &Answer) -> Result<(), TargetError> {
     let status = answer.status;
     let detail = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -295,7 +295,7 @@ pub(super) fn batch_id(batch: &[Parcel]) -> String {
 /// A target's text in one line of `most` characters. Personal numbers in it are masked by the
 /// gateway before it keeps the text, so a cut never leaves a part of a number, which could no
 /// longer be known for one.
-fn clean(text: &str, most: usize) -> String {
+pub(super) fn clean(text: &str, most: usize) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).collect();
     match text.char_indices().nth(most) {
         None => text,

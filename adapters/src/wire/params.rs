@@ -190,6 +190,17 @@ impl<'a> Params<'a> {
         Some(Params::at(value, format!("{}{key}.", self.at), self.problems))
     }
 
+    /// The keys that are given, for an object whose keys are names of the user's.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.map.into_iter().flat_map(Map::keys).cloned().collect()
+    }
+
+    /// An object under a name of the user's.
+    pub(crate) fn named(&mut self, key: &str) -> Option<Params<'a>> {
+        let value = self.map?.get(key)?;
+        Some(Params::at(value, format!("{}{key}.", self.at), self.problems))
+    }
+
     /// A secret by reference, resolved.
     pub(crate) fn need_secret(&mut self, key: &'static str, secrets: &dyn Secrets) -> String {
         let Some(value) = self.get(key) else {

@@ -72,6 +72,17 @@ impl Mapping {
         }
     }
 
+    /// The source's columns it uses, as written, each once.
+    pub fn columns(&self) -> Vec<String> {
+        let mut columns: Vec<String> = Vec::new();
+        for name in &self.program.names {
+            if !columns.iter().any(|known| **known == *name.written) {
+                columns.push(name.written.to_string());
+            }
+        }
+        columns
+    }
+
     /// Binds the mapping to a source's columns.
     pub fn bind(&self, columns: &Columns) -> Plan<'_> {
         plan::bind(self, columns)

@@ -212,6 +212,108 @@ pub trait SourceFactory: Sync {
     ) -> Result<Arc<dyn Source>, Vec<ParamProblem>>;
 }
 
+// ---- listening ----------------------------------------------------------------------------------
+
+/// A dialect in which agencies push to the gateway's HTTP listener, for one feed. It reads requests
+/// and writes answers; it knows neither HTTP nor the store. Blocking, but never for long.
+pub trait Listener: Send + Sync + std::fmt::Debug {
+    /// What the beginning of a request asks for; more of it may follow.
+    fn call(&self, beginning: &[u8]) -> Result<PushCall, PushRefusal>;
+    /// Tells what became of a message.
+    fn answer(&self, call: &PushCall, answer: &PushAnswer) -> Written;
+    /// Refuses a request; without a call if it could not be read as one.
+    fn refuse(&self, call: Option<&PushCall>, refusal: &PushRefusal) -> Written;
+    /// How the interface at `address` is spoken to, for machines (WSDL).
+    fn describe(&self, address: &str) -> Written;
+    /// How long an answer may wait for a message to be processed.
+    fn patience(&self) -> std::time::Duration;
+    /// The address callers use, if it is not the one they asked at: `https://gateway.city:8443`.
+    fn base(&self) -> Option<&str>;
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushCall {
+    /// Which of the dialect's variants the answer is to be written in; the dialect's own affair.
+    pub variant: u8,
+    /// The feed's token, if it stands in the request itself.
+    pub token: Option<String>,
+}
+
+/// Why a request is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushRefusal {
+    /// Stable, dotted.
+    pub code: String,
+    /// What is wrong and what to do (Chinese).
+    pub text: String,
+    /// Whether the same request can never be taken.
+    pub callers: bool,
+}
+
+/// What became of a message that was taken.
+#[derive(Debug, Clone)]
+pub struct PushAnswer {
+    /// What was received.
+    pub receipt: Receipt,
+    /// The signed receipt: its statement and the signature.
+    pub signed: (String, String),
+    /// How it was processed; `None` while it is not at its end.
+    pub done: Option<PushDone>,
+}
+
+/// How a message was processed.
+#[derive(Debug, Clone, Default)]
+pub struct PushDone {
+    /// Code and text, if it could not be read to its end.
+    pub error: Option<(String, String)>,
+    /// Warnings about the message as a whole.
+    pub notes: Vec<String>,
+    /// Rows taken without a finding, taken with warnings, and refused.
+    pub rows: [u64; 3],
+    /// Rows with findings, in order.
+    pub told: Vec<PushRow>,
+    /// There are more of them than are told.
+    pub more: bool,
+}
+
+/// A row with findings.
+#[derive(Debug, Clone)]
+pub struct PushRow {
+    /// Row, line or record number.
+    pub row: u64,
+    /// Document number, if it may be shown.
+    pub document: Option<String>,
+    /// What was found, at least one.
+    pub findings: Vec<Finding>,
+}
+
+/// An answer as it goes over the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// HTTP status.
+    pub status: u16,
+    /// Media type.
+    pub content_type: &'static str,
+    /// Body.
+    pub body: String,
+}
+
+/// One kind of listener, found by name in the registry.
+pub trait ListenerFactory: Sync {
+    /// The name in `feeds.yaml`: `soap-push`.
+    fn kind(&self) -> &'static str;
+    /// Checks parameters (all but `token` and `per-minute`) and builds the listener of a feed whose
+    /// mapping reads `format` and uses `columns`; every problem at once.
+    fn build(
+        &self,
+        feed: &str,
+        format: &FormatSpec,
+        columns: &[String],
+        params: &serde_json::Value,
+    ) -> Result<Arc<dyn Listener>, Vec<ParamProblem>>;
+}
+
 // ---- formats ------------------------------------------------------------------------------------
 
 /// What a decoder gives its rows to.

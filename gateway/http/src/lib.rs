@@ -15,6 +15,7 @@ mod tls;
 use std::sync::Arc;
 
 use xinqiao_core::model::{AgencyId, FeedId, TargetId};
+use xinqiao_core::spi::Listener;
 
 use crate::problem::Problem;
 
@@ -46,6 +47,8 @@ pub struct FeedInfo {
     pub max_bytes: u64,
     /// Messages a minute, for push feeds; 0 is no limit.
     pub per_minute: u32,
+    /// How its agency speaks to it, if not by the plain push interface.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 /// All feeds.

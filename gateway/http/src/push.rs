@@ -6,6 +6,7 @@
 mod guard;
 mod intake;
 mod receipt;
+mod soap;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,8 @@ pub struct PushState {
     pub receipts: ReceiptSigner,
     /// Drives the rate limit.
     pub clock: Arc<dyn Clock>,
+    /// It is served by TLS: addresses that are told begin with `https`.
+    pub tls: bool,
 }
 
 /// The push interface as a router.
@@ -54,6 +57,8 @@ pub fn router(state: PushState) -> Router {
         .fallback(async || Problem::no_route())
         .method_not_allowed_fallback(async || Problem::no_method())
         .layer(middleware::from_fn_with_state(Arc::clone(&push), guard::admit))
+        .route("/soap/{agency}", get(soap::describe_agency).post(soap::receive_agency))
+        .route("/soap/{agency}/{feed}", get(soap::describe).post(soap::receive))
         .layer(serve::catch_panic())
         .with_state(push)
 }

@@ -112,6 +112,7 @@ pub(crate) fn bench_with(options: StoreOptions) -> Bench {
         token: (source == "push").then(|| sm3(format!("{id}-token").as_bytes())),
         max_bytes: 100_000,
         per_minute,
+        listener: None,
     };
     let feeds = Arc::new(vec![
         feed("one", "jia", "push", 0),

@@ -71,11 +71,11 @@ pub enum RunError {
 /// What the interfaces know of the feeds.
 pub fn feed_infos(feeds: &[FeedConfig]) -> Feeds {
     let info = |feed: &FeedConfig| {
-        let (source, token, per_minute) = match &feed.source {
-            FeedSource::Push { token, per_minute } => {
-                ("push".to_owned(), Some(*token), *per_minute)
+        let (source, token, per_minute, listener) = match &feed.source {
+            FeedSource::Push { kind, token, per_minute, listener } => {
+                (kind.clone(), Some(*token), *per_minute, listener.clone())
             }
-            FeedSource::Pull { kind, .. } => (kind.clone(), None, 0),
+            FeedSource::Pull { kind, .. } => (kind.clone(), None, 0, None),
         };
         FeedInfo {
             id: feed.id.clone(),
@@ -89,6 +89,7 @@ pub fn feed_infos(feeds: &[FeedConfig]) -> Feeds {
             client_certificates: feed.client_certificates.to_vec(),
             max_bytes: feed.max_bytes,
             per_minute,
+            listener,
         }
     };
     Arc::new(feeds.iter().map(info).collect())
@@ -147,6 +148,7 @@ impl Gateway {
                 feeds: Arc::clone(&feeds),
                 receipts,
                 clock: Arc::clone(&clock),
+                tls: tls.is_some(),
             };
             let serving = push::serve(
                 listener,

@@ -22,7 +22,7 @@ use xinqiao_core::diagnostic::{Bundle, Diagnostics};
 use xinqiao_core::mapping::Mapping;
 use xinqiao_core::model::{AgencyId, FeedId, TargetId};
 use xinqiao_core::schedule::RetryPolicy;
-use xinqiao_core::spi::{SecretRef, Source, Target};
+use xinqiao_core::spi::{Listener, SecretRef, Source, Target};
 use xinqiao_core::yaml;
 use xinqiao_crypto::envelope::Cipher;
 use xinqiao_crypto::x509::Certificate;
@@ -126,10 +126,14 @@ pub struct EnvelopePolicy {
 pub enum FeedSource {
     /// The agency pushes; SM3 of its bearer token, and messages a minute.
     Push {
+        /// `push`, or the listener's kind in the registry.
+        kind: String,
         /// SM3 of the token.
         token: [u8; 32],
         /// Messages a minute.
         per_minute: u32,
+        /// The dialect, if it is not the plain one.
+        listener: Option<Arc<dyn Listener>>,
     },
     /// The gateway fetches.
     Pull {

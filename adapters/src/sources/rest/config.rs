@@ -20,12 +20,10 @@ use bytes::Bytes;
 use encoding_rs::{Encoding, GB18030, UTF_8};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use serde_json::Value;
-use time::macros::format_description;
-use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::{ParamProblem, Secrets};
 
-use super::paging::{Numbers, Paging};
-use super::template::{Escape, Template, Values};
+use super::super::paging::{Paging, pointer, read_paging};
+use super::super::template::{Escape, Template, Values};
 use crate::wire::http::{
     Client, Request, address, basic, encode, header_value, headers, parse_address,
 };
@@ -123,9 +121,7 @@ impl Pull {
             // Asked for all the same, so that it is listed among the valid keys.
             p.text("rows")
         });
-        if rows.is_none()
-            && matches!(paging, Paging::Page(_) | Paging::Window { page: Some(_), .. })
-        {
+        if rows.is_none() && paging.numbered() {
             p.problem_of("rows", "按页码取数时须指明数据行在答复中的位置,如 /data/rows");
         }
         if success.is_none()
@@ -194,14 +190,6 @@ fn made(params: &Params<'_>, pairs: &[(String, String)]) -> HeaderMap {
     })
 }
 
-fn pointer(params: &mut Params<'_>, key: &'static str) -> String {
-    let path = params.need_text(key);
-    if !path.is_empty() && !path.starts_with('/') {
-        params.problem_of(key, "应为以 / 开头的路径,如 /data/rows");
-    }
-    path
-}
-
 /// Exactly one of `keys` must be given.
 fn one_of(params: &Params<'_>, keys: &[&str]) -> bool {
     let one = keys.iter().filter(|key| params.has(key)).count() == 1;
@@ -209,77 +197,6 @@ fn one_of(params: &Params<'_>, keys: &[&str]) -> bool {
         params.problem(&format!("应给出且只给出其中一种:{}", keys.join("、")));
     }
     one
-}
-
-fn read_paging(mut p: Params<'_>) -> Paging {
-    let cursor = p.object("cursor").map(|mut p| {
-        let paging = Paging::Cursor { param: p.text("param"), from: pointer(&mut p, "from") };
-        p.done();
-        paging
-    });
-    let page = p.object("page").map(|mut p| {
-        let page = Numbers {
-            param: p.text("param"),
-            size_param: p.text("size-param"),
-            size: p.number("size", 100),
-            first: p.count("first", 1),
-            resume: p.flag("resume", false),
-        };
-        p.done();
-        page
-    });
-    let window = p.object("window").map(|mut p| {
-        let second = Duration::from_secs(1);
-        let from_param = p.text("from-param");
-        let to_param = p.text("to-param");
-        let format = p.text("format").unwrap_or_else(|| "yyyy-MM-dd HH:mm:ss".to_owned());
-        let start = moment(&mut p);
-        let step = p.seconds("step-seconds", Duration::from_secs(3600), second);
-        let lag = p.seconds("lag-seconds", Duration::from_secs(600), Duration::ZERO);
-        p.done();
-        Paging::Window { from_param, to_param, format, start, step, lag, page: None }
-    });
-    match (cursor, page, window) {
-        (Some(cursor), None, None) => {
-            p.done();
-            cursor
-        }
-        (None, Some(page), None) => {
-            p.done();
-            Paging::Page(page)
-        }
-        (
-            None,
-            page,
-            Some(Paging::Window { from_param, to_param, format, start, step, lag, .. }),
-        ) => {
-            p.done();
-            Paging::Window { from_param, to_param, format, start, step, lag, page }
-        }
-        _ => {
-            p.problem("应给出其中一种:cursor、page、window(window 可与 page 合用)");
-            p.done();
-            Paging::None
-        }
-    }
-}
-
-/// `start`: a day or a time of day in Asia/Shanghai.
-fn moment(p: &mut Params<'_>) -> Timestamp {
-    let text = p.need_text("start");
-    let day = format_description!("[year]-[month]-[day]");
-    let time = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
-    let parsed = time::PrimitiveDateTime::parse(&text, time)
-        .or_else(|_| time::Date::parse(&text, day).map(time::Date::midnight));
-    match parsed {
-        Ok(at) => Timestamp::at_shanghai(at.date(), at.time()),
-        Err(_) => {
-            if !text.is_empty() {
-                p.problem_of("start", "应为日期或时间,如 2026-01-01 或 2026-01-01 08:00:00");
-            }
-            Timestamp(0)
-        }
-    }
 }
 
 fn read_login(mut p: Params<'_>, secrets: &dyn Secrets) -> Login {
@@ -328,7 +245,7 @@ fn login_request(mut p: Params<'_>, secrets: &dyn Secrets) -> Option<LoginReques
     } else {
         p.text("password").unwrap_or_default()
     };
-    let values = Values::from([("user", user), ("password", password)]);
+    let values = Values::from([("user".to_owned(), user), ("password".to_owned(), password)]);
     let plain = |text: String| Template { text, escape: Escape::Plain }.fill(&values);
     let pairs = p.pairs("headers", Some(secrets));
     let pairs: Vec<_> = pairs.into_iter().map(|(name, text)| (name, plain(text))).collect();

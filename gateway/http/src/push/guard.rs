@@ -33,7 +33,7 @@ const ROOM: usize = 512;
 /// A question is answered within this.
 const ASKING: Duration = Duration::from_secs(10);
 /// A message is received within this, however slow its line.
-const RECEIVING: Duration = Duration::from_secs(600);
+pub(super) const RECEIVING: Duration = Duration::from_secs(600);
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, Steady, NoOpMiddleware<Duration>>;
 
@@ -41,11 +41,12 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, Steady, NoOpMiddleware<Durat
 pub(crate) struct Push {
     pub(super) store: Store,
     pub(super) receipts: ReceiptSigner,
-    feeds: Feeds,
+    pub(super) tls: bool,
+    pub(super) feeds: Feeds,
     /// One per feed; `None` where no limit is set.
     limiters: Vec<Option<Limiter>>,
     clock: Steady,
-    room: Semaphore,
+    pub(super) room: Semaphore,
 }
 
 /// Who came through the door.
@@ -69,6 +70,7 @@ impl Push {
             limiters: state.feeds.iter().map(limiter).collect(),
             feeds: state.feeds,
             clock,
+            tls: state.tls,
             room: Semaphore::new(ROOM),
         }
     }
@@ -108,7 +110,7 @@ impl Push {
 
     /// A client certificate stands for an agency: it must be the feed's own, where that has named
     /// any, and never one that another has named.
-    fn identified(&self, index: usize, Shown(shown): Shown) -> Result<(), Problem> {
+    pub(super) fn identified(&self, index: usize, Shown(shown): Shown) -> Result<(), Problem> {
         let feed = self.feed(index);
         let of_any = |one| self.feeds.iter().any(|feed| feed.client_certificates.contains(&one));
         let fits = match shown {
@@ -133,7 +135,7 @@ impl Push {
     }
 
     /// The feed whose token it is. Every feed is compared in full, so time tells nothing.
-    fn feed_of(&self, token: &[u8]) -> Option<usize> {
+    pub(super) fn feed_of(&self, token: &[u8]) -> Option<usize> {
         let digest = sm3(token);
         let mut found = None;
         for (index, feed) in self.feeds.iter().enumerate() {
@@ -153,35 +155,32 @@ pub(super) async fn admit(
 ) -> Result<Response, Problem> {
     let Some(index) = bearer(request.headers()).and_then(|token| push.feed_of(token)) else {
         let detail = "请在请求头Authorization中写“Bearer 令牌”,令牌由网关运维人员发放";
-        return Err(Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "http.token",
-            "缺少令牌或令牌无效",
-            detail,
-        ));
+        return Err(no_token(detail));
     };
     let shown = request.extensions().get::<Shown>().copied().unwrap_or_default();
     push.identified(index, shown)?;
-    let Ok(_room) = push.room.try_acquire() else {
-        let detail = "同时进行的请求过多,请稍后重新发送相同内容";
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "http.overload",
-            "网关繁忙",
-            detail,
-        )
-        .retry_after(1));
-    };
+    let Ok(_room) = push.room.try_acquire() else { return Err(overload()) };
     let limit = if request.method() == Method::POST { RECEIVING } else { ASKING };
     request.extensions_mut().insert(Gate { push: Arc::clone(&push), index });
-    tokio::time::timeout(limit, next.run(request)).await.map_err(|_| {
-        let detail = "请求没有在时限内完成,请稍后重新发送相同内容";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "http.timeout", "请求超时", detail)
-            .retry_after(5)
-    })
+    tokio::time::timeout(limit, next.run(request)).await.map_err(|_| too_late())
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn no_token(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "http.token", "缺少令牌或令牌无效", detail)
+}
+
+pub(super) fn overload() -> Problem {
+    let detail = "同时进行的请求过多,请稍后重新发送相同内容";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "http.overload", "网关繁忙", detail)
+        .retry_after(1)
+}
+
+pub(super) fn too_late() -> Problem {
+    let detail = "请求没有在时限内完成,请稍后重新发送相同内容";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "http.timeout", "请求超时", detail).retry_after(5)
+}
+
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }

@@ -74,7 +74,7 @@ pub(super) async fn receive(
 }
 
 /// The next chunk; a line gone silent is an error.
-async fn chunk(body: &mut BodyDataStream) -> Option<io::Result<Bytes>> {
+pub(super) async fn chunk(body: &mut BodyDataStream) -> Option<io::Result<Bytes>> {
     match tokio::time::timeout(IDLE, body.next()).await {
         Ok(next) => next.map(|chunk| chunk.map_err(io::Error::other)),
         Err(_) => Some(Err(io::ErrorKind::TimedOut.into())),
@@ -101,7 +101,7 @@ fn readable(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn declared(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn declared(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

@@ -55,6 +55,7 @@ impl Running {
             feeds: Arc::clone(&bench.feeds),
             receipts: bench.receipts(),
             clock: Arc::clone(&bench.clock) as _,
+            tls: false,
         };
         let served = tokio::spawn(serve(listener, None, router(state), shutdown));
         Self { bench, at, stop, served }

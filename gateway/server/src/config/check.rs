@@ -10,6 +10,7 @@ use serde_json::Value;
 use xinqiao_core::catalogue::is_uscc_map;
 use xinqiao_core::diagnostic::{Bundle, Diagnostic, Diagnostics, Level, position};
 use xinqiao_core::fault::io_words;
+use xinqiao_core::mapping::Mapping;
 use xinqiao_core::model::{AgencyId, FeedId, MappingId, TargetId};
 use xinqiao_core::schedule::RetryPolicy;
 use xinqiao_core::spi::ParamProblem;
@@ -356,7 +357,8 @@ impl Check<'_> {
         for (name, feed) in file.feeds.0 {
             let kind = feed.source.kind.clone();
             let built = self.feed(&name, feed, &agencies, targets, secrets, domain);
-            if kind.value == "push" && !listening.at_all {
+            let pushed = xinqiao_adapters::sources::find_listener(&kind.value).is_some();
+            if (pushed || kind.value == "push") && !listening.at_all {
                 let message = "gateway.yaml 没有 listen,推送的报文到不了".to_owned();
                 self.tell(Level::Warning, FEEDS, kind.span, "config.no-listen", message);
             }
@@ -424,7 +426,7 @@ impl Check<'_> {
             }
         }
         let megabytes = self.number(FEEDS, feed.max_megabytes, 1_024, 1..=102_400);
-        let source = self.source(&name.value, feed.source, secrets);
+        let source = self.source(&name.value, feed.source, secrets, mapping.as_deref());
         let agency = agency?;
         let envelope = self.envelope(feed.envelope, &agency.signers);
         Some(FeedConfig {
@@ -445,19 +447,40 @@ impl Check<'_> {
         feed: &str,
         file: file::SourceFile,
         secrets: &Resolver,
+        mapping: Option<&Mapping>,
     ) -> Option<FeedSource> {
         let params = self.resolved(&file.params.value);
         let whose = format!("接入任务 {feed}");
         let tls_at = file.tls.as_ref().map(|tls| tls.policy.span.clone());
         let secrets = &self.link_secrets(FEEDS, &whose, file.tls, secrets)?;
         let built = if file.kind.value == "push" {
-            secrets::push(&params, secrets)
-                .map(|(token, per_minute)| FeedSource::Push { token, per_minute })
+            secrets::push(&params, secrets).map(|(token, per_minute)| FeedSource::Push {
+                kind: file.kind.value.clone(),
+                token,
+                per_minute,
+                listener: None,
+            })
+        } else if let Some(factory) = xinqiao_adapters::sources::find_listener(&file.kind.value) {
+            let mapping = mapping?;
+            let (ours, theirs) = split(&params);
+            let listener = factory.build(feed, &mapping.format, &mapping.columns(), &theirs);
+            match (secrets::push(&ours, secrets), listener) {
+                (Ok((token, per_minute)), Ok(listener)) => Ok(FeedSource::Push {
+                    kind: file.kind.value.clone(),
+                    token,
+                    per_minute,
+                    listener: Some(listener),
+                }),
+                (ours, theirs) => {
+                    Err([ours.err(), theirs.err()].into_iter().flatten().flatten().collect())
+                }
+            }
         } else {
             let Some(factory) = xinqiao_adapters::sources::find(&file.kind.value) else {
                 let mut known: Vec<_> =
                     xinqiao_adapters::sources::SOURCES.iter().map(|s| s.kind()).collect();
                 known.push("push");
+                known.extend(xinqiao_adapters::sources::LISTENERS.iter().map(|l| l.kind()));
                 let message = format!("没有这种数据源,可用的有:{}", known.join("、"));
                 self.error(FEEDS, file.kind.span, "config.source-kind", message);
                 return None;
@@ -550,6 +573,17 @@ impl Check<'_> {
         }
         self.watched.push((feed.to_owned(), path, pattern));
     }
+}
+
+/// The parameters every push has, and those of its dialect.
+fn split(params: &Value) -> (Value, Value) {
+    let (ours, theirs) = params
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .partition(|(key, _)| matches!(key.as_str(), "token" | "per-minute"));
+    (Value::Object(ours), Value::Object(theirs))
 }
 
 fn size(number: u32) -> usize {

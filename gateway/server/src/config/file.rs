@@ -119,7 +119,7 @@ file_struct! {
 file_struct! {
     /// 一个投递目标
     pub(super) struct TargetFile {
-        /// 协议,如 rest
+        /// 协议:rest 或 soap
         kind: At<String>,
         /// 协议的参数
         params: At<Params>,
@@ -197,7 +197,7 @@ file_struct! {
 file_struct! {
     /// 数据源
     pub(super) struct SourceFile {
-        /// 协议:folder、rest 或 push
+        /// 协议:folder、rest、soap、push 或 soap-push
         kind: At<String>,
         /// 协议的参数
         params: At<Params>,

@@ -326,6 +326,8 @@ fn keys_are_in_a_folder_or_in_a_device() {
 
 const DOC: &str = include_str!("../../../docs/formats/sources.zh.md");
 
+const SOAP_PUSH: &str = include_str!("../../../docs/formats/soap-push.zh.md");
+
 /// Gives every secret, so that only the keys are in question.
 struct AnySecret;
 
@@ -364,9 +366,14 @@ fn every_parameter_the_code_knows_is_documented() {
     };
     let id = TargetId::new("city").unwrap();
     let pushed = |params: &Value| secrets::push(params, &AnySecret).err().unwrap_or_default();
+    let listens = |params: &Value| {
+        let format = xinqiao_core::model::FormatSpec::new(xinqiao_core::model::FormatKind::Xml);
+        let built = xinqiao_adapters::sources::find_listener("soap-push").unwrap();
+        built.build("a", &format, &[], params).err().unwrap_or_default()
+    };
     type Build<'a> = Box<dyn Fn(&Value) -> Vec<ParamProblem> + 'a>;
     let mut sections: Vec<(&str, Build<'_>, usize)> =
-        vec![(section("`push`"), Box::new(pushed), 2)];
+        vec![(section("`push`"), Box::new(pushed), 2), (SOAP_PUSH, Box::new(listens), 8)];
     for source in xinqiao_adapters::sources::SOURCES {
         let build = |params: &Value| source.build(params, &AnySecret).err().unwrap_or_default();
         let heading = match source.kind() {
@@ -415,7 +422,8 @@ fn the_documented_examples_load() {
          listen: {{ address: 127.0.0.1:0 }}\ntargets:\n{}",
         all("targets:\n")
     );
-    let agencies = "agencies: { sthj: { name: 甲 }, jtj: { name: 乙 }, yjj: { name: 丙 } }";
+    let agencies =
+        "agencies: { sthj: { name: 甲 }, jtj: { name: 乙 }, yjj: { name: 丙 }, zjj: { name: 丁 } }";
     let feeds = format!("config: 1\n{agencies}\nfeeds:\n{}", all("feeds:\n"));
     let folder = tempfile::tempdir().unwrap();
     for name in ["secrets", "inbox", "inbox/sthj", "done", "done/sthj"] {
@@ -430,6 +438,7 @@ fn the_documented_examples_load() {
         "sftp-password",
         "qzk-password",
         "front-password",
+        "zjj-key",
     ];
     for name in secrets {
         let path = folder.path().join("secrets").join(name);

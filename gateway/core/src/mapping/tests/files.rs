@@ -111,6 +111,27 @@ fn the_example_in_the_reference_holds() {
     }
 }
 
+#[test]
+fn what_a_message_is_wrapped_in_is_told() {
+    use crate::model::{Unwrap, UnwrapStep};
+    let with = |unwrap: &str| {
+        let text = TESTED.replace(
+            "codes: {",
+            &format!("source: {{ format: xml, unwrap: {unwrap} }}\ncodes: {{"),
+        );
+        let text = format!("mapping: 1\nid: m\ntitle: t\ntarget: admin-penalty/2016\n{text}");
+        Mapping::parse("m.yaml", &text, &catalogue(), &bundle())
+    };
+    let (mapping, _) = with("{ at: /r/return, do: [url-decode-gb18030, base64] }").unwrap();
+    let steps = vec![UnwrapStep::UrlDecodeGb18030, UnwrapStep::Base64];
+    assert_eq!(mapping.format.unwrap, Some(Unwrap { at: Some("/r/return".to_owned()), steps }));
+    assert_eq!(mapping.columns(), ["状态", "名称", "当事人", "类别", "日期"].map(str::to_owned));
+    assert_eq!(with("{}").unwrap().0.format.unwrap, Some(Unwrap::default()));
+    for wrong in ["{ do: [unzip] }", "{ to: /r }", "x"] {
+        assert!(with(wrong).is_err(), "{wrong}");
+    }
+}
+
 const TESTED: &str = "\
 codes: { 类: { 罚: 罚款 } }
 withdraw-when: { 状态: 撤销 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::wire::http::encode;
 
 /// What is filled in, by name.
-pub(super) type Values = BTreeMap<&'static str, String>;
+pub(super) type Values = BTreeMap<String, String>;
 
 /// How a value is made safe where it is put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn places_are_filled_once_and_safely() {
-        let values = Values::from([("cursor", "a\"{page}".to_owned()), ("page", "3".to_owned())]);
+        let values =
+            Values::from([("cursor".into(), "a\"{page}".into()), ("page".into(), "3".into())]);
         let fill = |text: &str, escape| Template { text: text.to_owned(), escape }.fill(&values);
         assert_eq!(
             fill(r#"{"c":"{cursor}","p":{page},"x":{}}"#, Escape::Json),

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use time::macros::format_description;
 use xinqiao_core::model::Timestamp;
 
 use super::template::Values;
+use crate::wire::params::Params;
 
 /// How an interface hands out its data.
 #[derive(Debug, Clone)]
@@ -101,15 +103,15 @@ impl Paging {
 
     /// What to ask with; `None` while a window is not over yet.
     pub(super) fn values(&self, at: &Position, now: Timestamp) -> Option<Values> {
-        let mut values = Values::from([("today", now.shanghai_date().to_string())]);
-        values.extend(at.page.map(|page| ("page", page.to_string())));
+        let mut values = Values::from([("today".to_owned(), now.shanghai_date().to_string())]);
+        values.extend(at.page.map(|page| ("page".to_owned(), page.to_string())));
         match self {
             Self::None => {}
             Self::Cursor { .. } => {
-                values.insert("cursor", at.cursor.clone().unwrap_or_default());
+                values.insert("cursor".to_owned(), at.cursor.clone().unwrap_or_default());
             }
             Self::Page(page) => {
-                values.insert("size", page.size.to_string());
+                values.insert("size".to_owned(), page.size.to_string());
             }
             Self::Window { format, step, lag, page, .. } => {
                 let from = Timestamp(at.from.unwrap_or_default());
@@ -117,9 +119,9 @@ impl Paging {
                 if to.plus_millis(millis(*lag)) > now {
                     return None;
                 }
-                values.insert("from", written(from, format));
-                values.insert("to", written(to, format));
-                values.extend(page.as_ref().map(|page| ("size", page.size.to_string())));
+                values.insert("from".to_owned(), written(from, format));
+                values.insert("to".to_owned(), written(to, format));
+                values.extend(page.as_ref().map(|page| ("size".to_owned(), page.size.to_string())));
             }
         }
         Some(values)
@@ -143,6 +145,25 @@ impl Paging {
             .into_iter()
             .filter_map(|(param, name)| Some((param.as_deref()?, values.get(name)?.as_str())));
         given.filter(|(_, value)| !value.is_empty()).collect()
+    }
+
+    /// The query parameters that are named.
+    pub(super) fn query_names(&self) -> Vec<&str> {
+        let named: Vec<&Option<String>> = match self {
+            Self::None => Vec::new(),
+            Self::Cursor { param, .. } => vec![param],
+            Self::Page(page) => vec![&page.param, &page.size_param],
+            Self::Window { from_param, to_param, page, .. } => {
+                let pages = page.iter().flat_map(|page| [&page.param, &page.size_param]);
+                [from_param, to_param].into_iter().chain(pages).collect()
+            }
+        };
+        named.into_iter().filter_map(Option::as_deref).collect()
+    }
+
+    /// Whether there are numbered pages.
+    pub(super) fn numbered(&self) -> bool {
+        matches!(self, Self::Page(_) | Self::Window { page: Some(_), .. })
     }
 
     /// Where the next cursor stands.
@@ -197,6 +218,87 @@ impl Paging {
             }
         };
         Advance { position, last }
+    }
+}
+
+/// A path that must begin with `/`.
+pub(super) fn pointer(params: &mut Params<'_>, key: &'static str) -> String {
+    let path = params.need_text(key);
+    if !path.is_empty() && !path.starts_with('/') {
+        params.problem_of(key, "应为以 / 开头的路径,如 /data/rows");
+    }
+    path
+}
+
+/// Reads `paging`.
+pub(super) fn read_paging(mut p: Params<'_>) -> Paging {
+    let cursor = p.object("cursor").map(|mut p| {
+        let paging = Paging::Cursor { param: p.text("param"), from: pointer(&mut p, "from") };
+        p.done();
+        paging
+    });
+    let page = p.object("page").map(|mut p| {
+        let page = Numbers {
+            param: p.text("param"),
+            size_param: p.text("size-param"),
+            size: p.number("size", 100),
+            first: p.count("first", 1),
+            resume: p.flag("resume", false),
+        };
+        p.done();
+        page
+    });
+    let window = p.object("window").map(|mut p| {
+        let second = Duration::from_secs(1);
+        let from_param = p.text("from-param");
+        let to_param = p.text("to-param");
+        let format = p.text("format").unwrap_or_else(|| "yyyy-MM-dd HH:mm:ss".to_owned());
+        let start = moment(&mut p);
+        let step = p.seconds("step-seconds", Duration::from_secs(3600), second);
+        let lag = p.seconds("lag-seconds", Duration::from_secs(600), Duration::ZERO);
+        p.done();
+        Paging::Window { from_param, to_param, format, start, step, lag, page: None }
+    });
+    match (cursor, page, window) {
+        (Some(cursor), None, None) => {
+            p.done();
+            cursor
+        }
+        (None, Some(page), None) => {
+            p.done();
+            Paging::Page(page)
+        }
+        (
+            None,
+            page,
+            Some(Paging::Window { from_param, to_param, format, start, step, lag, .. }),
+        ) => {
+            p.done();
+            Paging::Window { from_param, to_param, format, start, step, lag, page }
+        }
+        _ => {
+            p.problem("应给出其中一种:cursor、page、window(window 可与 page 合用)");
+            p.done();
+            Paging::None
+        }
+    }
+}
+
+/// `start`: a day or a time of day in Asia/Shanghai.
+fn moment(p: &mut Params<'_>) -> Timestamp {
+    let text = p.need_text("start");
+    let day = format_description!("[year]-[month]-[day]");
+    let time = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    let parsed = time::PrimitiveDateTime::parse(&text, time)
+        .or_else(|_| time::Date::parse(&text, day).map(time::Date::midnight));
+    match parsed {
+        Ok(at) => Timestamp::at_shanghai(at.date(), at.time()),
+        Err(_) => {
+            if !text.is_empty() {
+                p.problem_of("start", "应为日期或时间,如 2026-01-01 或 2026-01-01 08:00:00");
+            }
+            Timestamp(0)
+        }
     }
 }
 

@@ -59,8 +59,9 @@ const TOP: &[&str] = &[
 const IMPURE: &[&str] =
     &["tokio", "tracing", "hyper", "axum", "redb", "reqwest", "rustix", "tempfile"];
 
-/// Third-party crates in the lock for this platform: a build on two cores must stay short.
-const MOST_CRATES: usize = 400;
+/// Third-party crates in the lock for this platform: a build on two cores must stay short. Only ever
+/// lowered, or raised by a decision (0008).
+const MOST_CRATES: usize = 344;
 
 /// Lines of a source file. A longer one is split, or stands in [`LONG`] until it is.
 const MOST_LINES: usize = 600;

@@ -283,7 +283,7 @@ async fn a_broken_road_holds_up_nothing_and_heals() {
     until("the operator sees why, and of the other feed that all is well", || {
         report = feeds(&world);
         let note = report[1]["feedback"]["note"].as_str();
-        report[0]["feedback"]["error"][0] == "source.feedback"
+        report[0]["feedback"]["error"][0] == "source.feedback-not-put"
             && note.is_some_and(|note| note.starts_with("反馈了"))
     })
     .await;
@@ -404,7 +404,7 @@ impl std::error::Error for Broken {}
 
 impl Classify for Broken {
     fn code(&self) -> &'static str {
-        "source.feedback"
+        "source.feedback-not-put"
     }
 
     fn blame(&self) -> Blame {
@@ -470,7 +470,8 @@ async fn a_table_gets_every_row_and_then_what_changes() {
     // More than are read, or given, together.
     let rows = (0..1_300).map(|number| Row { number, fine: if number == 700 { 0 } else { 2 } });
     put(&world, "in", "a.xlsx", &workbook(rows, &[]));
-    until("it is broken", || feeds(&world)[0]["feedback"]["error"][0] == "source.feedback").await;
+    until("it is broken", || feeds(&world)[0]["feedback"]["error"][0] == "source.feedback-not-put")
+        .await;
     table.broken.store(false, Ordering::SeqCst);
     let count = |wanted: Standing| {
         let rows = table.rows.lock().unwrap();

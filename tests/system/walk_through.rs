@@ -34,7 +34,7 @@ fn a_new_agency_is_connected_as_the_readme_says() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     for part in [
         "已写出 mappings/agencies/wglj",
-        "共15行:通过6,提示1,退回8",
+        "共15行:通过6,提示1,暂存0,退回8",
         "检查通过",
         "共 15 行,有问题的 9 行",
     ] {

@@ -115,7 +115,7 @@ fn a_list_holds_no_formula_no_broken_line_and_no_personal_number() {
     assert!(text.starts_with("\u{feff}行,文书号,") && !text.contains(CITIZEN), "{text}");
     let lines: Vec<&str> = text.split_terminator("\r\n").collect();
     assert_eq!(lines.len(), 3 + 7);
-    assert!(lines[1].contains("共8行:收下1行(有提醒0行,重复0行),退回7行;"), "{}", lines[1]);
+    assert!(lines[1].contains("共8行:收下1行(有提醒0行,重复0行),退回7行,暂存0行;"), "{}", lines[1]);
     let documents: Vec<&str> =
         lines[3..].iter().map(|line| line.split_once(",退回").unwrap().0).collect();
     let expected = [

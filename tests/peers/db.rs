@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use xinqiao_adapters::conformance::{
-    Fixture, TestInbox, nothing_is_lost_let_go_early_or_sent_again, run,
+    Fixture, TestInbox, nothing_is_lost_let_go_early_or_sent_again,
+    nothing_is_lost_or_doubled_by_dying, run,
 };
 use xinqiao_tests::databases::{Engine, Server};
 
@@ -81,6 +82,14 @@ async fn postgres_loses_nothing_and_sends_nothing_twice() {
 async fn mariadb_loses_nothing_and_sends_nothing_twice() {
     let server = Arc::new(Server::start(Engine::MariaDb, &[]).unwrap());
     nothing_is_lost_let_go_early_or_sent_again(fixtures(&server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_table_is_lost_or_doubled_by_dying() {
+    for engine in [Engine::Postgres, Engine::MariaDb] {
+        let server = Arc::new(Server::start(engine, &[]).unwrap());
+        nothing_is_lost_or_doubled_by_dying(fixtures(&server)).await;
+    }
 }
 
 /// Runs until there are this many rows; gives them in the order they came.

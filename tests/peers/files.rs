@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use xinqiao::clock::SystemClock;
 use xinqiao_adapters::conformance::{
-    Fixture, TestInbox, TestSecrets, nothing_is_lost_let_go_early_or_sent_again, run,
+    Fixture, TestInbox, TestSecrets, nothing_is_lost_let_go_early_or_sent_again,
+    nothing_is_lost_or_doubled_by_dying, run,
 };
 use xinqiao_adapters::{sources, targets};
 use xinqiao_core::fault::Classify;
@@ -282,6 +283,18 @@ async fn every_server_keeps_the_promises_of_every_source() {
         fixture(Kind::Pyftpdlib, "move", &none),
         fixture(Kind::Openssh, "move", &none),
         fixture(Kind::Openssh, "delete", &none),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_on_a_server_is_lost_or_doubled_by_dying() {
+    let none = json!({});
+    nothing_is_lost_or_doubled_by_dying(vec![
+        fixture(Kind::Vsftpd, "move", &none),
+        fixture(Kind::Pureftpd, "leave", &none),
+        fixture(Kind::Openssh, "delete", &none),
+        fixture(Kind::Openssh, "leave", &none),
     ])
     .await;
 }

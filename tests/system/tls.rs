@@ -42,9 +42,8 @@ fn now() -> UnixSeconds {
     UnixSeconds(SystemClock.now().0 / 1_000)
 }
 
-fn template(name: &str, role: Role) -> Template {
+fn template(name: &str, role: Role, from: UnixSeconds) -> Template {
     let subject = parse_name(&format!("CN={name},O=test,C=CN")).unwrap();
-    let from = UnixSeconds(now().0 - 3_600);
     let addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     Template { addresses, ..Template::new(subject, role, from, 30) }
 }
@@ -52,23 +51,35 @@ fn template(name: &str, role: Role) -> Template {
 impl Ca {
     /// `sm-ca.pem`, `sm.crl`, and a key with a certificate (`NAME.pem`) for each name.
     fn new(folder: &Path, names: &[&str]) -> Self {
+        let ca = Self::valid_from(folder, UnixSeconds(now().0 - 3_600));
+        for name in names {
+            ca.give(name);
+        }
+        ca
+    }
+
+    /// The CA alone.
+    fn valid_from(folder: &Path, from: UnixSeconds) -> Self {
         let key = PrivateKey::generate().unwrap();
         let role = Role::Ca { path_length: None };
-        let certificate = issue_self_signed(&template("ca", role), &key).unwrap();
+        let certificate = issue_self_signed(&template("ca", role, from), &key).unwrap();
         let ca = Self { folder: folder.to_owned(), certificate, key };
         std::fs::write(ca.path("sm-ca.pem"), ca.certificate.to_pem()).unwrap();
-        let path = ca.path("keys");
-        let keys = KeyFolder::new(&path, PASSPHRASE.as_bytes()).unwrap().with_iterations(10);
-        for name in names {
-            let own = PrivateKey::generate().unwrap();
-            let template = template(name, Role::Signing);
-            let shown = issue(&template, own.public_key(), &ca.certificate, &ca.key).unwrap();
-            let id = keys.add(name, KeyUse::Sign, &own).unwrap();
-            std::fs::write(ca.path(&format!("{name}.pem")), shown.to_pem()).unwrap();
-            keys.put_chain(&id, &[shown]).unwrap();
-        }
         ca.revoke(&[]);
         ca
+    }
+
+    /// A key with a certificate, valid as long as the CA is, however long ago that was made: none
+    /// is issued that outlives its CA.
+    fn give(&self, name: &str) {
+        let path = self.path("keys");
+        let keys = KeyFolder::new(&path, PASSPHRASE.as_bytes()).unwrap().with_iterations(10);
+        let own = PrivateKey::generate().unwrap();
+        let template = template(name, Role::Signing, self.certificate.not_before());
+        let shown = issue(&template, own.public_key(), &self.certificate, &self.key).unwrap();
+        let id = keys.add(name, KeyUse::Sign, &own).unwrap();
+        std::fs::write(self.path(&format!("{name}.pem")), shown.to_pem()).unwrap();
+        keys.put_chain(&id, &[shown]).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -169,6 +180,16 @@ async fn push(
 /// What stopped a handshake.
 fn cause(error: io::Error) -> String {
     error.to_string()
+}
+
+#[test]
+fn a_certificate_made_later_than_its_ca_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Ca::valid_from(folder.path(), UnixSeconds(now().0 - 86_400));
+    ca.give("late");
+    let file = std::fs::read(ca.path("late.pem")).unwrap();
+    let late = Certificate::from_file(&file).unwrap().remove(0);
+    assert_eq!(late.not_after(), ca.certificate.not_after());
 }
 
 #[tokio::test(flavor = "multi_thread")]

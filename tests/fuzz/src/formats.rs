@@ -5,14 +5,19 @@
 use std::io::{Cursor, Write as _};
 use std::ops::ControlFlow;
 
+use base64ct::{Base64, Encoding as _};
 use xinqiao_core::model::{
     Columns, Encoding, Finding, FixedColumn, FormatKind, FormatSpec, HeaderSpec, Place, Row,
+    Unwrap, UnwrapStep,
 };
 use xinqiao_core::spi::{DecodeError, Limits, RowSink, Scratch};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use crate::adapters::formats::unwrap::{Path, document, look};
 use crate::adapters::formats::{decode, sniff};
+use crate::wire::soap::Envelope;
+use crate::wire::xml::Element;
 
 const LIMITS: Limits =
     Limits { inflated_bytes: 1 << 20, rows: 200, columns: 32, cell_bytes: 1 << 12, depth: 16 };
@@ -101,6 +106,81 @@ pub fn json(data: &[u8]) {
     both(&FormatSpec { record, ..spec(kind, *how) }, data, true);
 }
 
+/// Messages in a SOAP envelope, a MIME body, or a text of another document. What is taken out keeps
+/// the limit; one element was taken where looking finds one; and cutting long texts into pieces for
+/// the parser changes nothing of the document.
+pub fn unwrap(data: &[u8]) {
+    let [how, steps, data @ ..] = data else { return };
+    let kind = [FormatKind::Xml, FormatKind::Json, FormatKind::Csv, FormatKind::Xml];
+    let record = (how & 3 == 3).then(|| "/r/return/item".to_owned());
+    let at = [None, Some("/r/return"), Some("/r"), Some("*/*")][usize::from(how >> 4 & 3)];
+    let steps: Vec<UnwrapStep> = [steps & 7, steps >> 3 & 7, steps >> 6]
+        .iter()
+        .filter_map(|step| STEPS.get(usize::from(*step).checked_sub(1)?).copied())
+        .collect();
+    let data = if how & 0xc0 == 0xc0 { lengthened(data) } else { data.to_vec() };
+    // An archive, of whose members each begins anew, comes out of base64 only.
+    let ordered = !steps.contains(&UnwrapStep::Base64);
+    let unwrap = Unwrap { at: at.map(str::to_owned), steps };
+    let spec = spec(kind[usize::from(how & 3)], *how);
+    let spec = FormatSpec { record, unwrap: Some(unwrap.clone()), ..spec };
+    both(&spec, &data, ordered);
+
+    let encoding = if ordered { spec.encoding } else { Encoding::Auto };
+    let input = || Cursor::new(&data);
+    let inner = document(&unwrap, spec.encoding, &mut input(), &LIMITS, Box::new(Vec::new()));
+    let paths = [at.unwrap_or("*"), "*", "*/*"].map(Path::new);
+    let looked = look(&mut input(), encoding, &LIMITS, &paths);
+    if let Ok(Some(mut inner)) = inner {
+        let len = std::io::copy(&mut inner.reader, &mut std::io::sink()).expect("in memory");
+        assert!(len <= LIMITS.inflated_bytes, "{len} bytes were taken out");
+        if let (Ok(looked), Some(_)) = (&looked, at) {
+            assert_eq!(looked.hits[0].0, 1, "what was taken out is not there");
+        }
+    }
+    let Ok(text) = std::str::from_utf8(&data) else { return };
+    // Both answers of a service and questions to ours are read so.
+    let _ = Envelope::parse(text);
+    if let (Ok(looked), Ok(tree)) = (&looked, Element::parse(text, LIMITS.depth))
+        && spec.encoding == Encoding::Utf8
+        && !text.starts_with('\u{feff}')
+    {
+        let bodies = tree.children.iter().filter(|child| child.local() == "Body");
+        let (outer, below): (usize, Vec<&Element>) = match looked.version {
+            Some(_) => {
+                let inside: Vec<_> = bodies.flat_map(|body| &body.children).collect();
+                (inside.len(), inside)
+            }
+            None => (1, vec![&tree]),
+        };
+        let inner: usize = below.iter().map(|element| element.children.len()).sum();
+        assert_eq!(looked.hits[1].0, outer as u64);
+        assert_eq!(looked.hits[2].0, inner as u64);
+        if let Some(first) = below.first().filter(|first| first.children.is_empty()) {
+            let seen = looked.hits[1].1.as_deref().unwrap_or_default();
+            let all = first.text.trim();
+            // So much of a text is looked at.
+            assert!(all == seen || first.text.len() > 60_000 && all.starts_with(seen));
+        }
+    }
+}
+
+const STEPS: &[UnwrapStep] = &[
+    UnwrapStep::Unescape,
+    UnwrapStep::UrlDecode,
+    UnwrapStep::UrlDecodeGb18030,
+    UnwrapStep::Base64,
+];
+
+/// In place of the first NUL the sixteen bytes before it, again and again: a text so long that it is
+/// taken in pieces, out of few bytes.
+fn lengthened(data: &[u8]) -> Vec<u8> {
+    let Some(at) = data.iter().position(|byte| *byte == 0) else { return data.to_vec() };
+    let (before, after) = data.split_at(at);
+    let again = before[at.saturating_sub(16)..].iter().cycle().take(36 << 10);
+    before.iter().chain(again).chain(&after[1..]).copied().collect()
+}
+
 fn spec(kind: FormatKind, how: u8) -> FormatSpec {
     let encoding = match how >> 2 & 3 {
         0 => Encoding::Auto,
@@ -142,7 +222,11 @@ impl Seen {
         assert!(!self.ordered || place.row > last, "row {} after {last}", place.row);
         self.rows.push((place.clone(), len));
         assert!(self.rows.len() as u64 <= LIMITS.rows && self.rows.len() <= self.stop);
-        if self.rows.len() == self.stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.rows.len() == self.stop {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 
@@ -169,7 +253,8 @@ pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let text = "填表说明\r\n名称,文号,日期\r\n甲,\"一\r\n二\",=\"001\"\r\n乙,1,2,3\r\n".as_bytes();
     let lines = "甲公司0010101\n\n乙\t  0030103\r\n".as_bytes();
     let tree = "<DATAS><DATA id='1'><a>x &amp; y</a><b/><c><d>1</d><d>2</d></c></DATA></DATAS>";
-    let object = br#"{"code":0,"data":{"rows":[{"a":18.50,"b":null,"c":{"d":["x","y"]}},{"e":[{"f":1}]}]}}"#;
+    let object =
+        br#"{"code":0,"data":{"rows":[{"a":18.50,"b":null,"c":{"d":["x","y"]}},{"e":[{"f":1}]}]}}"#;
     let mut books = vec![with(1, &biff())];
     let parts = PARTS.iter().flat_map(|parts| parts.iter());
     for (how, (_, own)) in (2u8..).zip(parts) {
@@ -186,17 +271,79 @@ pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("csv", (0..12).map(|how| with(how, text)).chain([with(0x42, text)]).collect()),
         ("fixed", (0..16).map(|how| with(how, lines)).collect()),
         ("workbook", books),
-        (
-            "dbf",
-            vec![
-                [&[0, 0], &table()[..]].concat(),
-                [&[1, len], &fpt[..], &table()].concat(),
-            ],
-        ),
+        ("dbf", vec![[&[0, 0], &table()[..]].concat(), [&[1, len], &fpt[..], &table()].concat()]),
         ("zip", (0..6).map(|how| with(how, &members)).collect()),
         ("xml", (0..2).map(|how| with(how, tree.as_bytes())).collect()),
-        ("json", vec![with(2, object), with(0, b"[{\"a\":1}]"), with(1, b"{\"a\":1}\n{\"b\":\"x\"}")]),
+        (
+            "json",
+            vec![with(2, object), with(0, b"[{\"a\":1}]"), with(1, b"{\"a\":1}\n{\"b\":\"x\"}")],
+        ),
+        ("unwrap", wrapped(tree, &members)),
     ]
+}
+
+/// Seeds of `unwrap`: records as elements, as a text with each step, by reference, as a MIME part.
+fn wrapped(tree: &str, members: &[u8]) -> Vec<Vec<u8>> {
+    let soap = |ns: &str, body: &str| {
+        format!(
+            "<s:Envelope xmlns:s='{ns}'><s:Header><t>x</t></s:Header><s:Body>{body}</s:Body></s:Envelope>"
+        )
+    };
+    let v11 = |body: &str| soap("http://schemas.xmlsoap.org/soap/envelope/", body);
+    let v12 = |body: &str| soap("http://www.w3.org/2003/05/soap-envelope", body);
+    let text = |text: &str| v11(&format!("<r><return>{text}</return></r>"));
+    let escaped = tree.replace('&', "&amp;").replace('<', "&lt;");
+    let url: String = tree.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let base64 = |bytes: &[u8]| Base64::encode_string(bytes);
+    let elements = "<n:r xmlns:n='u' xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance'><return><item xsi:type='n:Row' k='&lt;'><n:a xsi:nil='true'/><b>甲&amp;</b></item><item><b>乙</b></item></return></n:r>";
+    let references = "<n:r xmlns:n='u'><return><item href='#id0'/><item href='#id1'/></return></n:r><multiRef id='id1'><a>2</a><p href='#id2'/></multiRef><multiRef id='id0'><a>1</a></multiRef><multiRef id='id2'><n>甲&amp;</n></multiRef>";
+    let fault11 =
+        "<s:Fault><faultcode>s:Server</faultcode><faultstring>系统忙</faultstring></s:Fault>";
+    let fault12 = "<s:Fault><s:Code><s:Value>s:Sender</s:Value></s:Code><s:Reason><s:Text xml:lang='zh'>令牌无效</s:Text></s:Reason></s:Fault>";
+    let include =
+        "<xop:Include xmlns:xop='http://www.w3.org/2004/08/xop/include' href='cid:d%40x'/>";
+    let mime = |envelope: &str, how: &str, part: &str| {
+        format!(
+            "--u\r\nContent-Type: application/xop+xml;\r\n type=\"text/xml\"\r\n\r\n{envelope}\r\n--u\r\nContent-ID: <d@x>\r\nContent-Transfer-Encoding: {how}\r\n\r\n{part}\r\n--u--\r\n"
+        )
+    };
+    let row = format!("<r><return><item><n>1</n><f>{include}</f></item></return></r>");
+    let json = "[{&quot;a&quot;:1},{&quot;a&quot;:&quot;x&quot;}]";
+    let cdata = format!("<![CDATA[{tree}]]>");
+    let outer = format!("<string xmlns='http://tempuri.org/'>{escaped}</string>");
+    // How it is read, the steps, the message.
+    let all: &[(u8, u8, String)] = &[
+        (0x03, 0, v11(elements)),
+        (0x27, 0, v12(elements)),
+        (0x10, 0, v11(references)),
+        (0x23, 0, v12(references)),
+        (0x00, 0, v11(fault11)),
+        (0x00, 0, v12(fault12)),
+        (0x10, 0, text("")),
+        (0x10, 0, text(&cdata)),
+        (0x00, 1, text(&escaped.replace('&', "&amp;"))),
+        (0x10, 2, text(&url)),
+        (0x30, 3, text(&url)),
+        (0x00, 4, text(&base64(tree.as_bytes()))),
+        (0x10, 4 << 3 | 2, text(&base64(tree.as_bytes()).replace('=', "%3D").replace('+', "%2B"))),
+        (0x12, 4, text(&base64(members))),
+        (0x11, 0, text(json)),
+        (0x02, 0, text("名称,文号\n甲,1\n乙,2\n")),
+        (0x04, 0, outer),
+        (0x13, 4, mime(&text(include), "binary", tree)),
+        (0x00, 4, mime(&text(include), "base64", &base64(tree.as_bytes()))),
+        (0x17, 0, mime(&v12(&row), "8bit", "abc")),
+        (0xc4, 0, "<string>甲&amp;乙]]&gt; text\0</string>".to_owned()),
+        (0xc4, 0, "<r><![CDATA[甲]] > <b & 乙 text\0]]></r>".to_owned()),
+        (0xc4, 0, format!("<string>x{}\0y</string>", "\r\n".repeat(8))),
+        (0xc4, 0, format!("<string><![CDATA[x{}\0y]]></string>", "\r\n".repeat(8))),
+        (0xd6, 0, text("名称,文号\n甲有限公司,1234\n\0")),
+        (0xd0, 4, mime(&text(include), "binary", &format!("{tree}0123456789abcde\n\0"))),
+        // Declared to be in another encoding than they are.
+        (0x08, 0, v11(elements)),
+        (0x0c, 0, v12(elements)),
+    ];
+    all.iter().map(|(how, steps, message)| [&[*how, *steps], message.as_bytes()].concat()).collect()
 }
 
 type Parts = &'static [(&'static str, fn() -> Vec<u8>)];

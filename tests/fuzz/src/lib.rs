@@ -4,8 +4,18 @@
 
 #[path = "../../../adapters/src"]
 mod adapters {
-    #![allow(dead_code, unreachable_pub, unused_imports, reason = "one module of a crate, without its users")]
+    #![allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "a few modules of a crate, without their users"
+    )]
     pub mod formats;
+    /// What `formats` takes from there.
+    pub mod wire {
+        pub mod soap;
+        pub mod xml;
+    }
 }
 pub mod formats;
 mod tampered;
@@ -15,6 +25,8 @@ pub use tampered::tampered;
 
 use std::io::Cursor;
 
+// `crate::wire`, as `formats` names it in the crate it belongs to.
+use adapters::wire;
 use base64ct::{Base64, Encoding as _};
 use xinqiao_crypto::envelope::{Cipher, Envelope, Kind, begins, unwrap_pem};
 use xinqiao_crypto::pem;

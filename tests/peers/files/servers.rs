@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use xinqiao_tests::peers::installed;
 
 /// Whom the servers know; `tests/peers/build.d/files` makes the system's user.
 pub(super) const USER: &str = "xinqiao-peer";
@@ -184,7 +185,7 @@ impl Server {
                 );
             }
             Kind::Proftpd | Kind::ProftpdTls => {
-                let modules = peer("proftpd/usr/lib/proftpd");
+                let modules = installed("proftpd/usr/lib/proftpd").unwrap();
                 let tls = if self.kind == Kind::ProftpdTls { "on" } else { "off" };
                 let modules = modules.display();
                 write(
@@ -264,12 +265,12 @@ impl Server {
                 command
             }
             Kind::Proftpd | Kind::ProftpdTls => {
-                let mut command = Command::new(peer("proftpd/usr/sbin/proftpd"));
+                let mut command = Command::new(installed("proftpd/usr/sbin/proftpd").unwrap());
                 command.args(["-n", "-c"]).arg(self.path("proftpd.conf"));
                 command
             }
             Kind::Pureftpd => {
-                let mut command = Command::new(peer("pureftpd/usr/sbin/pure-ftpd"));
+                let mut command = Command::new(installed("pureftpd/usr/sbin/pure-ftpd").unwrap());
                 command.arg("-S").arg(format!("127.0.0.1,{}", self.port));
                 command.args(["-E", "-l", "unix", "-P", "127.0.0.1", "-4", "-H"]);
                 command.arg("-g").arg(self.path("pure.pid"));
@@ -278,7 +279,7 @@ impl Server {
                 command
             }
             Kind::Pyftpdlib => {
-                let mut command = Command::new(peer("pyftpdlib/venv/bin/python"));
+                let mut command = Command::new(installed("pyftpdlib/venv/bin/python").unwrap());
                 command.arg(self.path("server.py"));
                 command
             }
@@ -369,13 +370,4 @@ fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, signal);
     }
-}
-
-/// What `tests/peers/build.d/files` unpacked.
-fn peer(path: &str) -> PathBuf {
-    let given = std::env::var_os("XINQIAO_PEERS").map(PathBuf::from);
-    let program = std::env::current_exe().unwrap();
-    let folders = given.into_iter().chain(program.ancestors().map(|folder| folder.join("peers")));
-    let found = folders.map(|folder| folder.join(path)).find(|path| path.try_exists().unwrap());
-    found.unwrap_or_else(|| panic!("{path}: a peer is missing, run tests/peers/build"))
 }

@@ -123,6 +123,9 @@ impl Gateway {
         let roads = roads(&config.feeds);
         let with_feedback = roads.iter().map(|(feed, _)| feed.id.clone()).collect();
         store.set_feedback(with_feedback).await.map_err(OpenError::from)?;
+        let undeduped = config.targets.iter().filter(|target| !target.target.dedupes());
+        let undeduped = undeduped.map(|target| target.id.clone()).collect();
+        store.set_undeduped(undeduped).await.map_err(OpenError::from)?;
 
         let expiring = Expiring::of(&keys, &config).map_err(KeysError::from)?;
         let (watched, by) = (Arc::clone(&keys), Arc::clone(&clock));

@@ -92,6 +92,8 @@ pub(crate) struct State {
     pub feeds: BTreeMap<FeedId, FeedCounters>,
     pub targets: BTreeMap<TargetId, BTreeMap<ItemState, u64>>,
     pub feedback: FeedbackMeta,
+    /// Targets that do not tell a repetition from news.
+    pub undeduped: BTreeSet<TargetId>,
     /// Leases held and until when. A restart ends them all.
     pub leases: BTreeMap<TargetId, BTreeMap<u64, Timestamp>>,
     /// Items that could not be leased because something of theirs is damaged.
@@ -106,6 +108,7 @@ impl State {
             feeds: BTreeMap::new(),
             targets: BTreeMap::new(),
             feedback: FeedbackMeta::default(),
+            undeduped: BTreeSet::new(),
             leases: BTreeMap::new(),
             damaged: BTreeSet::new(),
         }

@@ -205,12 +205,19 @@ impl Store {
         changed(&self.shared.signals.ready, &self.seen_ready).await;
     }
 
-    /// Extends leases that are still held.
+    /// Which targets take a repetition for news, from now on; kept. A lease of theirs that ends
+    /// without a settlement leaves the item to a person: it is not sent again by itself.
+    pub async fn set_undeduped(&self, targets: BTreeSet<TargetId>) -> Result<(), StoreError> {
+        self.shared.set_undeduped(targets).await
+    }
+
+    /// Extends leases; `false` in the place of each that is held no more: its item may be with
+    /// another worker and must not be sent.
     pub async fn extend(
         &self,
         leases: Vec<LeaseToken>,
         lease_millis: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<bool>, StoreError> {
         self.shared.extend(leases, lease_millis).await
     }
 

@@ -143,6 +143,7 @@ fn fill(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
         ..Meta::default()
     });
     tx.state.feedback = tx.tables.meta.read(crate::feedback::META)?.unwrap_or_default();
+    tx.state.undeduped = tx.tables.meta.read(crate::queue::UNDEDUPED)?.unwrap_or_default();
     let mut feeds = Vec::new();
     tx.tables.feed.scan(b"", |name, value| {
         feeds.push((parse_id(name, FeedId::new)?, feed_counters(&value.open()?)?));

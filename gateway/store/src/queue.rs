@@ -1,5 +1,7 @@
 //! The queue: one item per record and target, leased to workers, settled under a fence.
 
+use std::collections::BTreeSet;
+
 use xinqiao_core::deadline::{LateOwner, Milestones, late_owner};
 use xinqiao_core::model::{TargetId, Timestamp};
 
@@ -13,6 +15,8 @@ use crate::{
     Shared, StoreError,
 };
 
+/// The key in `meta` of the targets that do not tell a repetition from news.
+pub(crate) const UNDEDUPED: &[u8] = b"undeduped";
 /// Items promoted from waiting to ready by one lease.
 const PROMOTED: usize = 1_000;
 
@@ -28,21 +32,40 @@ impl Shared {
             .await
     }
 
+    pub(crate) async fn set_undeduped(
+        &self,
+        targets: BTreeSet<TargetId>,
+    ) -> Result<(), StoreError> {
+        self.committer()?
+            .commit(256, move |tx| {
+                if tx.state.undeduped != targets {
+                    tx.dirty = true;
+                    tx.state.undeduped = targets;
+                    tx.tables.meta.put(UNDEDUPED, &tx.state.undeduped)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
     pub(crate) async fn extend(
         &self,
         leases: Vec<LeaseToken>,
         lease_millis: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<bool>, StoreError> {
         self.committer()?
             .commit(0, move |tx| {
                 let until = tx.now.plus_millis(lease_millis);
+                let mut extended = Vec::with_capacity(leases.len());
                 for token in leases {
-                    if let Some(item) = held(tx, token)? {
+                    let item = held(tx, token)?;
+                    extended.push(item.is_some());
+                    if let Some(item) = item {
                         let leases = tx.state.leases.entry(item.target).or_default();
                         leases.insert(token.id, until);
                     }
                 }
-                Ok(())
+                Ok(extended)
             })
             .await
     }
@@ -172,7 +195,7 @@ pub(crate) fn standing_change(
     }
 }
 
-/// Gives every lease of a former process back.
+/// Ends every lease of a former process.
 pub(crate) fn give_back_all(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     let targets: Vec<TargetId> = tx.state.targets.keys().cloned().collect();
     for target in targets {
@@ -199,10 +222,17 @@ fn ids(tx: &Tx<'_>, prefix: &[u8], limit: usize) -> Result<Vec<u64>, StoreError>
     Ok(found)
 }
 
+/// Ends a lease whose holder is gone. Back into the queue, unless the target would take a repetition
+/// for news: nobody knows whether it was sent, so a person must look.
 fn give_back(tx: &mut Tx<'_>, id: u64, why: EventKind) -> Result<(), StoreError> {
     let mut item = item(tx, id)?;
-    let newer = newer(tx, &item, &record(tx, &item)?)?;
+    let record = record(tx, &item)?;
+    let newer = newer(tx, &item, &record)?;
     item.note(tx.now, why, "");
+    if tx.state.undeduped.contains(&item.target) {
+        let error = "投递中途中断,不知目标是否已收;目标不按键去重,不自动重发".to_owned();
+        return end(tx, id, item, record, newer, SettledAs::Doubtful { error });
+    }
     if let Some(newer) = newer {
         take(&mut item, newer);
     }
@@ -341,15 +371,28 @@ fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
         Ok(Some((item, record, newer)))
     });
     // What is damaged cannot be settled; it is not handed out again either.
-    let Some((mut item, mut record, newer)) = unless_damaged(known)?.flatten() else {
+    let Some((item, record, newer)) = unless_damaged(known)?.flatten() else {
         return Ok(false);
     };
+    end(tx, id, item, record, newer, settlement.end)?;
+    Ok(true)
+}
+
+/// Ends an attempt. A version that came meanwhile is to be sent, however this one ended.
+fn end(
+    tx: &mut Tx<'_>,
+    id: u64,
+    mut item: ItemRow,
+    mut record: RecordRow,
+    newer: Option<(u64, VersionRow)>,
+    ended: SettledAs,
+) -> Result<(), StoreError> {
     tx.dirty = true;
-    if !matches!(settlement.end, SettledAs::Retry { .. }) {
+    if !matches!(ended, SettledAs::Retry { .. }) {
         feedback::version_changed(tx, &item.record, item.version, false)?;
     }
     let mut due = None;
-    let end = match settlement.end {
+    let end = match ended {
         SettledAs::Accepted => {
             item.accepted = Some(item.version);
             item.last_error = None;
@@ -391,8 +434,7 @@ fn settle(tx: &mut Tx<'_>, settlement: Settlement) -> Result<bool, StoreError> {
     };
     standing_change(tx, &mut record, ItemState::Leased, end);
     tx.tables.record.put(&item.record, &record)?;
-    move_to(tx, id, &mut item, end, due)?;
-    Ok(true)
+    move_to(tx, id, &mut item, end, due)
 }
 
 /// The first acceptance of a record stops its clock and decides who owns a delay.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -51,12 +51,13 @@ impl Processing {
     /// Runs until shutdown, or until the store fails.
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) -> Result<(), StoreError> {
         let permits = Arc::new(Semaphore::new(self.workers));
-        let busy = Arc::new(Mutex::new(BTreeSet::new()));
+        let busy = Arc::new(Mutex::new(Busy::default()));
+        let mut last = None;
         let freed = Arc::new(Notify::new());
         let (failed, mut failure) = mpsc::channel(1);
         while !shutdown.has_begun() {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
-            let taken = self.take(&busy).await?;
+            let (feeds, taken) = self.take(&busy, &mut last).await?;
             if taken.is_empty() {
                 drop(permit);
                 tokio::select! {
@@ -79,9 +80,10 @@ impl Processing {
                     Vec::new()
                 });
                 let free = |ids: &dyn Fn(&u64) -> bool| {
-                    busy.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !ids(id));
+                    lock(&busy).messages.retain(|id| !ids(id));
                     freed.notify_one();
                 };
+                lock(&busy).feeds.retain(|feed| !feeds.contains(feed));
                 free(&|id| ids.contains(id) && !held.contains(id));
                 drop(permit);
                 if !held.is_empty() {
@@ -102,22 +104,28 @@ impl Processing {
         Ok(())
     }
 
-    /// The next work: one large or suspicious message, or many small ones. Marked busy.
-    async fn take(&self, busy: &Mutex<BTreeSet<u64>>) -> Result<Vec<PendingMessage>, StoreError> {
-        let (store, held) =
-            (self.store.clone(), busy.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    /// The next work, marked busy, and whose it is: one large or suspicious message, or many small
+    /// ones. `last` is the feed served last.
+    async fn take(
+        &self,
+        busy: &Mutex<Busy>,
+        last: &mut Option<FeedId>,
+    ) -> Result<(BTreeSet<FeedId>, Vec<PendingMessage>), StoreError> {
+        let (store, held) = (self.store.clone(), lock(busy).messages.clone());
         let pending = tokio::task::spawn_blocking(move || store.pending(TOGETHER, &held));
         let pending = pending.await.map_err(|e| StoreError::Io(e.to_string()))??;
-        let together = |m: &PendingMessage| m.bytes <= SMALL_BYTES && m.attempts == 0;
-        let small: Vec<u64> = pending.iter().filter(|m| together(m)).map(|m| m.id).collect();
-        // Large ones first come first served too: whatever stands first decides.
-        let ids = match pending.first() {
-            None => return Ok(Vec::new()),
-            Some(first) if together(first) => small,
-            Some(first) => vec![first.id],
+        let (feeds, ids) = {
+            let mut busy = lock(busy);
+            let taken = next(&pending, &busy.feeds, last.as_ref());
+            let Some(first) = taken.first() else { return Ok(Default::default()) };
+            *last = Some(first.feed.clone());
+            let feeds: BTreeSet<FeedId> = taken.iter().map(|m| m.feed.clone()).collect();
+            let ids: Vec<u64> = taken.iter().map(|message| message.id).collect();
+            busy.feeds.extend(feeds.iter().cloned());
+            busy.messages.extend(&ids);
+            (feeds, ids)
         };
-        busy.lock().unwrap_or_else(PoisonError::into_inner).extend(&ids);
-        self.store.begin_processing(ids).await
+        Ok((feeds, self.store.begin_processing(ids).await?))
     }
 
     /// Gives the messages that a fault of ours has held up.
@@ -266,6 +274,46 @@ impl Processing {
     }
 }
 
+/// What is under way.
+#[derive(Default)]
+struct Busy {
+    /// Being worked on, or resting.
+    messages: BTreeSet<u64>,
+    /// Whose messages are being worked on.
+    feeds: BTreeSet<FeedId>,
+}
+
+fn lock(busy: &Mutex<Busy>) -> MutexGuard<'_, Busy> {
+    busy.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What comes next among the pending messages, which stand in order within each feed: feeds take
+/// turns, so that no backlog holds up another feed, and a feed that is busy waits, so that what it
+/// sent later does not overtake what it sent before.
+fn next<'p>(
+    pending: &'p [PendingMessage],
+    busy: &BTreeSet<FeedId>,
+    last: Option<&FeedId>,
+) -> Vec<&'p PendingMessage> {
+    let together = |m: &PendingMessage| m.bytes <= SMALL_BYTES && m.attempts == 0;
+    let free = || pending.iter().filter(|message| !busy.contains(&message.feed));
+    let first = match free().min_by_key(|message| Some(&message.feed) <= last) {
+        Some(first) if together(first) => first,
+        alone => return alone.into_iter().collect(),
+    };
+    // Small ones of every feed, of each up to its first that goes alone.
+    let mut ended = BTreeSet::new();
+    let small = free().filter(|message| {
+        if !together(message) {
+            ended.insert(&message.feed);
+        }
+        !ended.contains(&message.feed)
+    });
+    let (mut taken, others): (Vec<_>, Vec<_>) = small.partition(|m| m.feed == first.feed);
+    taken.extend(others);
+    taken
+}
+
 /// A fault that is not the message's: it stays pending, and is tried again after [`PAUSE`].
 pub(super) struct HeldUp;
 
@@ -274,4 +322,54 @@ pub(super) struct HeldUp;
 fn failed(chunk: &RowChunk) -> Option<(u64, String)> {
     let (code, _) = chunk.finish.as_ref()?.error.clone()?;
     Some((chunk.message, code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xinqiao_core::model::{AgencyId, Timestamp};
+
+    fn message(id: u64, feed: &str, bytes: u64) -> PendingMessage {
+        PendingMessage {
+            id,
+            feed: FeedId::new(feed).unwrap(),
+            agency: AgencyId::new("scjg").unwrap(),
+            name: None,
+            received: Timestamp(0),
+            bytes,
+            rows_done: 0,
+            attempts: 0,
+        }
+    }
+
+    fn ids(taken: &[&PendingMessage]) -> Vec<u64> {
+        taken.iter().map(|message| message.id).collect()
+    }
+
+    const LARGE: u64 = SMALL_BYTES + 1;
+
+    #[test]
+    fn feeds_take_turns_and_keep_their_order() {
+        let feed = |name: &str| FeedId::new(name).unwrap();
+        let pending = [
+            message(1, "aa", LARGE),
+            message(9, "bb", 10),
+            message(2, "aa", 10),
+            message(10, "bb", LARGE),
+            message(3, "aa", LARGE),
+            message(11, "bb", 10),
+        ];
+        let none = BTreeSet::new();
+        assert_eq!(ids(&next(&pending, &none, None)), [1]);
+        assert_eq!(
+            ids(&next(&pending, &none, Some(&feed("aa")))),
+            [9],
+            "not 2 before 1, 11 before 10"
+        );
+        assert_eq!(ids(&next(&pending, &none, Some(&feed("bb")))), [1], "round again");
+        let busy = BTreeSet::from([feed("aa")]);
+        assert_eq!(ids(&next(&pending, &busy, Some(&feed("bb")))), [9], "a busy feed waits");
+        let busy = BTreeSet::from([feed("aa"), feed("bb")]);
+        assert!(next(&pending, &busy, None).is_empty());
+    }
 }

@@ -1,5 +1,6 @@
 //! Drains the queue towards one target.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub async fn send(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) -> Result<(), StoreError> {
-    let lease_millis = u64::try_from(target.lease.as_millis()).unwrap_or(u64::MAX);
+    let lease_millis = millis(target.lease);
     while !shutdown.has_begun() {
         let leased = store.lease(&target.id, target.batch, lease_millis).await?;
         if leased.is_empty() {
@@ -41,11 +42,19 @@ pub async fn send(
             continue;
         }
         let mut unwell = None;
-        for batch in batches(leased) {
+        let mut left = VecDeque::from(batches(leased));
+        while let Some(batch) = left.pop_front() {
+            let tokens = batch.iter().chain(left.iter().flatten()).map(|item| item.token);
+            let tokens: Vec<LeaseToken> = tokens.collect();
+            let delivery =
+                deliver(&*target.target, sealer.as_deref(), target.retry, batch, || clock.now());
             let Delivery { settlements, unwell: now_unwell } =
-                held(&store, lease_millis, &target, sealer.as_deref(), batch, &clock).await;
+                held(&store, target.lease, &tokens, delivery).await;
+            let settled = settlements.len();
             store.settle(settlements).await?;
             unwell = now_unwell;
+            let rest = tokens.into_iter().skip(settled).collect();
+            keep_ours(&mut left, &store.extend(rest, lease_millis).await?);
         }
         match unwell {
             None => failures.store(0, Ordering::Relaxed),
@@ -77,25 +86,35 @@ fn batches(leased: Vec<Leased>) -> Vec<Vec<Leased>> {
     batches
 }
 
-/// Delivers while keeping the leases alive.
+/// Delivers while keeping alive every lease that is not settled yet: of this batch, and of those
+/// that wait behind it.
 async fn held(
     store: &Store,
-    lease_millis: u64,
-    target: &TargetConfig,
-    sealer: Option<&dyn Sealer>,
-    batch: Vec<Leased>,
-    clock: &Arc<dyn Clock>,
+    lease: Duration,
+    tokens: &[LeaseToken],
+    delivery: impl Future<Output = Delivery>,
 ) -> Delivery {
-    let tokens: Vec<LeaseToken> = batch.iter().map(|item| item.token).collect();
-    let delivery = deliver(&*target.target, sealer, target.retry, batch, || clock.now());
     tokio::pin!(delivery);
     loop {
         tokio::select! {
             done = &mut delivery => return done,
-            () = tokio::time::sleep(target.lease / 3) => {
+            () = tokio::time::sleep(lease / 3) => {
                 // A failing store shows at the settlement.
-                let _ = store.extend(tokens.clone(), lease_millis).await;
+                let _ = store.extend(tokens.to_vec(), millis(lease)).await;
             }
         }
     }
+}
+
+/// Drops what is leased to us no more, in order of the items: somebody else may be sending it.
+fn keep_ours(left: &mut VecDeque<Vec<Leased>>, ours: &[bool]) {
+    let mut ours = ours.iter();
+    for batch in left.iter_mut() {
+        batch.retain(|_| ours.next().is_some_and(|ours| *ours));
+    }
+    left.retain(|batch| !batch.is_empty());
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

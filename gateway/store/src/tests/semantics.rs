@@ -272,6 +272,35 @@ fn lateness_has_an_owner() {
 }
 
 #[test]
+fn a_target_that_takes_a_repetition_for_news_gets_none_by_itself() {
+    let mut bench = Bench::new();
+    bench.run(bench.store().set_undeduped([target("platform")].into())).unwrap();
+    // The process ends with a delivery under way, and a lease runs out.
+    bench.put("1", upsert("1", "a"));
+    bench.lease();
+    bench.reopen();
+    assert!(bench.lease().is_empty(), "it may have been sent");
+    bench.put("2", upsert("2", "a"));
+    let late = bench.lease().remove(0);
+    bench.clock.advance(LEASE);
+    assert!(bench.lease().is_empty());
+    assert!(!bench.settle(late.token, SettledAs::Accepted), "a person was asked already");
+    for id in [1, 2] {
+        let item = bench.store().item(id).unwrap();
+        assert_eq!(item.state, ItemState::Dead);
+        assert!(item.history.iter().any(|event| event.kind == EventKind::Doubtful));
+    }
+    // A person decides; a correction is news.
+    bench.act(1, QueueAct::Retry).unwrap();
+    bench.put("3", upsert("2", "b"));
+    assert_eq!(bench.lease().len(), 2);
+    bench.run(bench.store().set_undeduped([].into())).unwrap();
+    bench.reopen();
+    assert_eq!(bench.lease().len(), 2, "this one tells a repetition by its key");
+    bench.sound();
+}
+
+#[test]
 fn operators_act_with_reasons_and_only_where_it_fits() {
     let bench = Bench::new();
     bench.put("1", upsert("1", "a"));

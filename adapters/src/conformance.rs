@@ -6,6 +6,8 @@ use xinqiao_core::spi::{SecretRef, Secrets};
 
 mod harness;
 #[cfg(test)]
+mod pulls;
+#[cfg(test)]
 mod soap_targets;
 #[cfg(test)]
 mod sources;

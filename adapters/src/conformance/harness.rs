@@ -77,6 +77,8 @@ pub struct TestInbox {
     pub died: AtomicUsize,
     /// Rounds that went well, as reported.
     pub rounds: AtomicUsize,
+    /// What was reported of them.
+    pub told: Mutex<Vec<String>>,
     changed: watch::Sender<usize>,
 }
 
@@ -130,7 +132,10 @@ impl Inbox for TestInbox {
     }
     fn progress(&self, outcome: Result<&str, &dyn Classify>) {
         match outcome {
-            Ok(_) => drop(self.rounds.fetch_add(1, Ordering::Relaxed)),
+            Ok(text) => {
+                self.rounds.fetch_add(1, Ordering::Relaxed);
+                self.told.lock().unwrap().push(text.to_owned());
+            }
             Err(fault) => self.faults.lock().unwrap().push(format!("{}: {fault}", fault.code())),
         }
         self.changed.send_modify(|count| *count += 1);

@@ -11,22 +11,22 @@ use xinqiao_core::model::{Encoding, FormatSpec, Unwrap};
 use xinqiao_core::spi::{DecodeError, Limits, ReadSeek, RowSink, Scratch, ScratchSpace};
 
 use super::text::{TextReader, detect, io_fault, record_bytes};
-use crate::wire::soap::{Fault, Version};
+use crate::wire::soap::Version;
 use crate::wire::xml::{Attribute, Builder, Token, broken, escape, local, read};
 
 mod chop;
+mod look;
 mod mime;
 mod references;
 mod steps;
 
 use chop::Chopper;
+pub(crate) use look::{Paths, RowsSeen, look};
 use mime::{Part, Section};
 use references::{attribute, begin};
 use steps::Steps;
 
 const XOP: &str = "http://www.w3.org/2004/08/xop/include";
-/// Characters of a text that is looked at.
-const MAX_LOOKED: usize = 64 << 10;
 
 /// Undoes the wrapping of `input`, then decodes what was in it.
 pub(super) fn decode(
@@ -105,75 +105,14 @@ impl Path {
     }
 
     fn is(&self, open: &[String]) -> bool {
-        !self.0.is_empty()
-            && self.0.len() == open.len()
-            && self.0.iter().zip(open).all(|(want, name)| want == "*" || want == name)
+        !self.0.is_empty() && self.0.len() == open.len() && self.shared(open) == open.len()
     }
-}
 
-/// What was seen of a document in passing.
-#[derive(Debug, Default)]
-pub(crate) struct Looked {
-    /// Set if it is an envelope.
-    pub(crate) version: Option<Version>,
-    pub(crate) fault: Option<Fault>,
-    /// For each path how many elements stand there, and the text of the first.
-    pub(crate) hits: Vec<(u64, Option<String>)>,
-}
-
-/// Looks for elements at paths, which count from below `Body` in an envelope. One pass; nothing of
-/// the document is kept but those texts.
-pub(crate) fn look(
-    input: &mut dyn ReadSeek,
-    encoding: Encoding,
-    limits: &Limits,
-    paths: &[Path],
-) -> Result<Looked, DecodeError> {
-    let message = Message::open(encoding, input, limits)?;
-    let mut looked = Looked { hits: vec![(0, None); paths.len()], ..Looked::default() };
-    let mut place = Place::default();
-    let mut fault: Option<Builder> = None;
-    let mut taking: Vec<(usize, usize, String)> = Vec::new();
-    message.read(&mut |token| {
-        match &token {
-            Token::Open(tag) => {
-                place.open(tag.name, &tag.ns);
-                if place.is_fault(&tag.ns) {
-                    fault = Some(Builder::default());
-                }
-                for (ix, path) in paths.iter().enumerate() {
-                    if path.is(place.below()) {
-                        looked.hits[ix].0 += 1;
-                        if looked.hits[ix].0 == 1 {
-                            taking.push((ix, place.depth(), String::new()));
-                        }
-                    }
-                }
-            }
-            Token::Text(text) => {
-                for (_, _, taken) in &mut taking {
-                    let left = MAX_LOOKED.saturating_sub(taken.len());
-                    taken.extend(text.chars().take(left));
-                }
-            }
-            Token::Close => {
-                for (ix, _, taken) in taking.extract_if(.., |(_, depth, _)| *depth == place.depth())
-                {
-                    looked.hits[ix].1 = Some(taken.trim().to_owned());
-                }
-                place.close();
-            }
-        }
-        if let Some(build) = &mut fault
-            && let Some(done) = build.take(token)?
-        {
-            looked.fault = Fault::of(&done);
-            fault = None;
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    looked.version = place.envelope;
-    Ok(looked)
+    /// How many elements from the top are the path's.
+    fn shared(&self, open: &[String]) -> usize {
+        let pairs = self.0.iter().zip(open);
+        pairs.take_while(|(want, name)| *want == "*" || want == name).count()
+    }
 }
 
 /// Which elements are open.

@@ -2,10 +2,12 @@
 //! the position after it is committed with it.
 
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
+use serde_json::Value;
 use xinqiao_core::fault::{Blame, Retry};
 use xinqiao_core::spi::{Arrival, Fault, SourceContext};
 
@@ -35,10 +37,30 @@ pub(super) trait Pages: Send + Sync {
 /// One page.
 pub(super) struct Page {
     pub(super) body: Bytes,
-    /// How many rows, where that is known.
-    pub(super) rows: Option<usize>,
+    /// Its rows, where they are known.
+    pub(super) rows: Option<Rows>,
     /// The next cursor.
     pub(super) next: Option<String>,
+}
+
+/// Rows of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rows {
+    pub(super) count: usize,
+    /// Equal for equal rows.
+    pub(super) print: u64,
+}
+
+impl Rows {
+    pub(super) fn of(rows: &[Value]) -> Self {
+        let mut print = DefaultHasher::new();
+        rows.hash(&mut print);
+        Self { count: rows.len(), print: print.finish() }
+    }
+
+    pub(super) fn none() -> Self {
+        Self::of(&[])
+    }
 }
 
 /// Pulls until shut down.
@@ -88,8 +110,9 @@ async fn sweep<P: Pages>(
             page = pages.page(&values, session) => page.map_err(|fault| Box::new(fault) as Fault)?,
             () = begun => break,
         };
-        let advance = paging.advance(&at, page.rows, page.next.as_deref());
-        if page.rows != Some(0) {
+        let count_of = page.rows.map(|rows| rows.count);
+        let advance = paging.advance(&at, count_of, page.next.as_deref());
+        if count_of != Some(0) {
             let arrival = Arrival {
                 name: Some(format!("{}{}", pages.name(), at.label())),
                 body: Box::pin(stream::iter([Ok(page.body)])),

@@ -11,7 +11,7 @@ use xinqiao_core::spi::{BoxFuture, ParamProblem, Secrets, Source, SourceContext,
 
 use super::SourceFault;
 use super::paging::Paging;
-use super::pull::{self, Page, Pages, check_status, denied, odd, unreachable};
+use super::pull::{self, Page, Pages, Rows, check_status, denied, odd, unreachable};
 use super::template::Values;
 use crate::wire::http::{Request, header_value};
 
@@ -117,8 +117,8 @@ impl Pull {
         let rows = match &self.rows {
             None => None,
             Some(path) => match json.pointer(path) {
-                Some(Value::Array(rows)) => Some(rows.len()),
-                Some(Value::Null) => Some(0),
+                Some(Value::Array(rows)) => Some(Rows::of(rows)),
+                Some(Value::Null) => Some(Rows::none()),
                 _ => return Err(odd(&format!("{path} 处应为数组"))),
             },
         };

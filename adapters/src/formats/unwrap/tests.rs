@@ -169,16 +169,37 @@ fn a_great_text_goes_through_in_pieces() {
 #[test]
 fn looking_counts_and_gives_the_first_text() {
     let text = soap("<r><code> 00 </code><row><n>1</n></row><row/></r>");
-    let paths = ["/r/code", "/r/row", "/r/row/n", "/x"].map(Path::new);
-    let looked = look(&mut Cursor::new(text), Encoding::Auto, &Limits::default(), &paths).unwrap();
+    let texts = ["/r/code", "/r/row", "/r/row/n", "/x"].map(Path::new).to_vec();
+    let paths = Paths { texts, rows: Some(Path::new("/r/row")) };
+    let at = |text: String, paths: &Paths| {
+        look(&mut Cursor::new(text), Encoding::Auto, &Limits::default(), paths).unwrap()
+    };
+    let looked = at(text, &paths);
     assert_eq!(looked.version, Some(Version::V11));
-    let hit = |count, text: Option<&str>| (count, text.map(str::to_owned));
     assert_eq!(
-        looked.hits,
-        [hit(1, Some("00")), hit(2, Some("1")), hit(1, Some("1")), hit(0, None)]
+        looked.texts,
+        ["00", "1", "1"]
+            .map(|text| Some(text.to_owned()))
+            .iter()
+            .cloned()
+            .chain([None])
+            .collect::<Vec<_>>()
     );
+    let rows = looked.rows.unwrap();
+    assert_eq!(rows.count, 2);
+    // Equal for equal rows, whatever stands around them.
+    let print = |body: &str| at(soap(body), &paths).rows.unwrap().print;
+    assert_eq!(print("<r><code>7</code><row><n>1</n></row><x/><row/></r>"), rows.print);
+    for other in [
+        "<r><row><n>2</n></row><row/></r>",
+        "<r><row n=\"\"><n>1</n></row><row/></r>",
+        "<r><row/><row><n>1</n></row></r>",
+        "<r><row><n/>1</row><row/></r>",
+    ] {
+        assert_ne!(print(other), rows.print, "{other}");
+    }
     let fault = crate::wire::soap::fault(Version::V12, true, "x", "令牌无效");
-    let looked = look(&mut Cursor::new(fault), Encoding::Auto, &Limits::default(), &[]).unwrap();
+    let looked = at(fault, &Paths::default());
     assert_eq!(looked.fault.map(|fault| fault.text).as_deref(), Some("令牌无效"));
     let mut inner = String::new();
     document(

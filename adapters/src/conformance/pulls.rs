@@ -1,0 +1,98 @@
+//! What interfaces that are pulled from answer when they are not what they were said to be.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::Query;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use super::harness::{TestInbox, run};
+use super::serve;
+
+const NS11: &str = "http://schemas.xmlsoap.org/soap/envelope/";
+
+fn wrap(body: &str) -> String {
+    format!("<e:Envelope xmlns:e=\"{NS11}\"><e:Body>{body}</e:Body></e:Envelope>")
+}
+
+/// The text of an element in a request.
+fn asked(body: &str, name: &str) -> String {
+    let rest = body.split(&format!("<{name}>")).nth(1).unwrap();
+    rest.split('<').next().unwrap().to_owned()
+}
+
+fn faults(inbox: &TestInbox) -> Vec<String> {
+    inbox.faults.lock().unwrap().clone()
+}
+
+fn rounds(inbox: &TestInbox) -> usize {
+    inbox.rounds.load(Ordering::Relaxed)
+}
+
+/// Asks day by day, where every answer is `document` in a text; the days asked for.
+async fn days(
+    document: &str,
+    rows: &str,
+    what: impl Fn(&TestInbox) -> bool,
+) -> (Arc<TestInbox>, BTreeSet<String>) {
+    let days = Arc::new(Mutex::new(BTreeSet::new()));
+    let (seen, document) = (Arc::clone(&days), document.replace('<', "&lt;"));
+    let answer = move |body: String| async move {
+        seen.lock().unwrap().insert(asked(&body, "f"));
+        wrap(&format!("<r><return>{document}</return></r>"))
+    };
+    let base = serve(Router::new().route("/", post(answer))).await;
+    let params = json!({
+        "endpoint": base, "poll-seconds": 0.005, "answer": {}, "rows": { "at": rows },
+        "request": "<q><f>{from}</f></q>",
+        "paging": { "window": { "start": "2026-11-18", "step-seconds": 86_400, "lag-seconds": 0 } },
+    });
+    let inbox = Arc::new(TestInbox::default());
+    run("soap", &params, &inbox, what).await;
+    let days = days.lock().unwrap().clone();
+    (inbox, days)
+}
+
+#[tokio::test]
+async fn an_answer_of_another_shape_is_no_empty_day() {
+    for (document, rows) in [
+        ("<result><code>500</code><msg>系统繁忙</msg></result>", "/DATAS/DATA"),
+        ("<result>系统繁忙</result>", "/DATAS/DATA"),
+        ("<DATAS><data><a>1</a></data></DATAS>", "/DATAS/DATA"),
+        ("<datas><DATA><a>1</a></DATA></datas>", "/DATAS/DATA"),
+        ("<DATAS><DATA><a>1</a></DATA><DATA><a>2</a></DATA></DATAS>", "/DATAS/DTA"),
+        ("<row><a>1</a></row>", "/DATA"),
+        ("<D><rows n=\"1\"/></D>", "/D/DATAS/DATA"),
+        ("{\"code\":500}", "/data/rows"),
+        ("{\"data\":{\"Rows\":[1]}}", "/data/rows"),
+        ("{\"data\":{\"rows\":7}}", "/data/rows"),
+    ] {
+        let told = |inbox: &TestInbox| faults(inbox).len() >= 2;
+        let (inbox, days) = days(document, rows, told).await;
+        assert!(faults(&inbox).iter().all(|f| f.starts_with("source.odd-answer")), "{document}");
+        assert_eq!((days.len(), rounds(&inbox)), (1, 0), "{document} {days:?}");
+        assert!(inbox.held().is_empty(), "{document}");
+    }
+    for (document, rows) in [
+        ("", "/DATAS/DATA"),
+        ("<DATAS/>", "/DATAS/DATA"),
+        ("<DATAS><total>0</total><page><no>1</no></page></DATAS>", "/DATAS/DATA"),
+        ("<D><DATAS/></D>", "/D/DATAS/DATA"),
+        // Nothing at all in it: nothing can be lost.
+        ("<D/>", "/D/DATAS/DATA"),
+        ("<other><a/></other>", "/D/DATAS/DATA"),
+        ("{\"data\":{\"rows\":[]}}", "/data/rows"),
+        ("{\"data\":{\"rows\":null}}", "/data/rows"),
+        ("{\"data\":null}", "/data/rows"),
+        ("{\"data\":{}}", "/data/rows"),
+    ] {
+        let (inbox, days) = days(document, rows, |inbox| rounds(inbox) > 5).await;
+        assert_eq!(faults(&inbox), Vec::<String>::new(), "{document}");
+        assert_eq!(days.len(), 5, "{document}");
+        assert!(inbox.held().is_empty(), "{document}");
+    }
+}

@@ -96,3 +96,35 @@ async fn an_answer_of_another_shape_is_no_empty_day() {
         assert!(inbox.held().is_empty(), "{document}");
     }
 }
+
+#[tokio::test]
+async fn what_stands_behind_references_is_counted() {
+    let axis = "<n:gResponse xmlns:n=\"u\"><gReturn href=\"#id0\"/></n:gResponse>\
+        <multiRef id=\"id0\"><code href=\"#id9\"/><next href=\"#id8\"/><rows href=\"#id1\"/></multiRef>\
+        <multiRef id=\"id9\">00</multiRef><multiRef id=\"id8\">NEXT</multiRef>\
+        <multiRef id=\"id1\"><row href=\"#id2\"/><row href=\"#id2\"/></multiRef>\
+        <multiRef id=\"id2\"><n>甲</n></multiRef>";
+    for body in [axis] {
+        let answer = move |request: String| async move {
+            match asked(&request, "c").as_str() {
+                "" => wrap(&body.replace("NEXT", "two")),
+                _ => wrap(&body.replace("NEXT", "")),
+            }
+        };
+        let base = serve(Router::new().route("/", post(answer))).await;
+        let params = json!({
+            "endpoint": base, "poll-seconds": 0.005, "request": "<q><c>{cursor}</c></q>",
+            "rows": { "at": "/gResponse/gReturn/rows/row" },
+            "success": { "at": "/gResponse/gReturn/code", "ok": ["00"] },
+            "paging": { "cursor": { "from": "/gResponse/gReturn/next" } },
+        });
+        let inbox = Arc::new(TestInbox::default());
+        run("soap", &params, &inbox, |inbox| inbox.held().len() >= 2).await;
+        // A success that is looked for in the envelope stands behind one, too.
+        let mut params = params;
+        params["success"] = json!({ "at": "/gResponse/gReturn/code", "ok": ["01"], "in": "body" });
+        let inbox = Arc::new(TestInbox::default());
+        run("soap", &params, &inbox, |inbox| !faults(inbox).is_empty()).await;
+        assert!(faults(&inbox)[0].contains("“00”"), "{:?}", faults(&inbox));
+    }
+}

@@ -2,7 +2,6 @@
 //! with XOP), or an outer document with the inner one as a text. Streams, but for a document with
 //! Axis's references (`href="#id0"`), which needs a tree of bounded size.
 
-use std::collections::HashMap;
 use std::io::BufReader;
 use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
@@ -23,7 +22,7 @@ mod steps;
 use chop::Chopper;
 pub(crate) use look::{Paths, RowsSeen, look};
 use mime::{Part, Section};
-use references::{attribute, begin};
+use references::{attribute, begin, reference};
 use steps::Steps;
 
 const XOP: &str = "http://www.w3.org/2004/08/xop/include";
@@ -69,12 +68,13 @@ pub(crate) fn document(
     let mut extract =
         Extract::new(&message, want, Steps::new(&unwrap.steps, out, limits.inflated_bytes));
     message.read(&mut |token| extract.take(token))?;
-    let steps = if extract.references {
+    let behind = extract.pointing && !extract.done && !extract.fault;
+    let steps = if extract.references || behind {
         // What was written so far is of no use, and nothing but a part of the same document.
-        return message.resolved(extract.want, unwrap).map(|text| {
-            let reader = Box::new(std::io::Cursor::new(text)) as Box<dyn ReadSeek>;
-            Some(Inner { reader, encoding: Encoding::Utf8 })
-        });
+        let text = message.resolved()?;
+        let encoding = if bytes { encoding } else { Encoding::Utf8 };
+        let (mut text, out) = (std::io::Cursor::new(text), Box::new(Vec::new()));
+        return document(unwrap, encoding, &mut text, limits, out);
     } else if extract.fault {
         return Err(DecodeError::WrongFormat {
             expected: "数据",
@@ -220,7 +220,7 @@ impl<'i, 'l> Message<'i, 'l> {
                     if first.is_none() && place.below().len() == 1 {
                         first = Some(nth);
                     }
-                    let content = &*tag.ns == XOP || tag.attributes.iter().any(is_reference);
+                    let content = &*tag.ns == XOP || reference(tag.attributes).is_some();
                     if content && &*tag.ns == XOP {
                         // What is included stands for a text of the element around.
                         if let Some((around, told)) = open.last_mut() {
@@ -253,52 +253,16 @@ impl<'i, 'l> Message<'i, 'l> {
         Ok(Want::Nth(if texts == 1 { at } else { first }))
     }
 
-    /// Writes out an element with what its references point at, from a tree.
-    fn resolved(&self, want: Want, unwrap: &Unwrap) -> Result<Vec<u8>, DecodeError> {
-        if !unwrap.steps.is_empty() {
-            return Err(not_text());
-        }
-        let (mut build, mut place, mut nth) = (Builder::default(), Place::default(), 0);
-        // Kept by number, for the tree has no paths.
-        let (mut wanted, mut root) = (0, None);
+    /// The document with what its references point at in their place, from a tree.
+    fn resolved(&self) -> Result<Vec<u8>, DecodeError> {
+        let (mut build, mut root) = (Builder::default(), None);
         self.read(&mut |token| {
-            match &token {
-                Token::Open(tag) => {
-                    place.open(tag.name, &tag.ns);
-                    nth += 1;
-                    let found = match &want {
-                        Want::Path(path) => path.is(place.below()),
-                        Want::Nth(wanted) => nth == *wanted,
-                    };
-                    if found && std::mem::replace(&mut wanted, nth) > 0 {
-                        return Err(twice());
-                    }
-                }
-                Token::Close => place.close(),
-                Token::Text(_) => {}
-            }
             if let Some(done) = build.take(token)? {
                 root = Some(done);
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let root = root.ok_or_else(|| broken("没有根元素"))?;
-        let (mut ids, mut element, mut nth) = (HashMap::new(), None, 0);
-        let mut waiting = vec![&root];
-        while let Some(one) = waiting.pop() {
-            nth += 1;
-            if nth == wanted {
-                element = Some(one);
-            }
-            if let Some(id) = attribute(&one.attributes, "id")
-                && ids.insert(id, one).is_some()
-            {
-                return Err(broken("有两个元素的 id 相同"));
-            }
-            waiting.extend(one.children.iter().rev());
-        }
-        let element = element.ok_or_else(|| broken("没有 unwrap.at 所指的元素"))?;
-        references::written(ids, element, self.limits)
+        references::resolved(&root.ok_or_else(|| broken("没有根元素"))?, self.limits)
     }
 
     fn include(
@@ -325,10 +289,6 @@ impl<'i, 'l> Message<'i, 'l> {
             each(piece.get(..read).unwrap_or(&[]))?;
         }
     }
-}
-
-fn is_reference((name, value): &Attribute) -> bool {
-    name == "href" && value.starts_with('#')
 }
 
 fn not_text() -> DecodeError {
@@ -367,6 +327,8 @@ struct Extract<'m, 'i, 'l> {
     fault: bool,
     /// There are references inside: all of it has to be read anew.
     references: bool,
+    /// There are references somewhere: the element may be behind one.
+    pointing: bool,
 }
 
 impl<'m, 'i, 'l> Extract<'m, 'i, 'l> {
@@ -384,6 +346,7 @@ impl<'m, 'i, 'l> Extract<'m, 'i, 'l> {
             done: false,
             fault: false,
             references: false,
+            pointing: false,
         }
     }
 
@@ -396,6 +359,8 @@ impl<'m, 'i, 'l> Extract<'m, 'i, 'l> {
                     self.fault = true;
                     return Ok(ControlFlow::Break(()));
                 }
+                let pointing = reference(tag.attributes).is_some();
+                self.pointing |= pointing && !self.place.below().is_empty();
                 if self.mode == Mode::Before {
                     let found = match &self.want {
                         Want::Path(path) => path.is(self.place.below()),
@@ -412,7 +377,7 @@ impl<'m, 'i, 'l> Extract<'m, 'i, 'l> {
                 } else {
                     self.inside(tag.name, &tag.ns, tag.attributes)?;
                 }
-                if tag.attributes.iter().any(is_reference) {
+                if pointing {
                     self.references = true;
                     return Ok(ControlFlow::Break(()));
                 }

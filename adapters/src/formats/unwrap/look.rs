@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::Cursor;
 use std::ops::ControlFlow;
 
 use xinqiao_core::model::Encoding;
 use xinqiao_core::spi::{DecodeError, Limits, ReadSeek};
 
-use super::{Message, Path, Place};
+use super::{Message, Path, Place, reference};
 use crate::wire::soap::{Fault, Version};
 use crate::wire::xml::{Builder, Tag, Token};
 
@@ -46,7 +47,8 @@ pub(crate) struct RowsSeen {
     pub(crate) print: u64,
 }
 
-/// Looks for elements at paths, which count from below `Body` in an envelope.
+/// Looks for elements at paths, which count from below `Body` in an envelope; there, what references
+/// point at stands in their place.
 pub(crate) fn look(
     input: &mut dyn ReadSeek,
     encoding: Encoding,
@@ -59,6 +61,8 @@ pub(crate) fn look(
     let mut fault: Option<Builder> = None;
     let mut taking: Vec<(usize, usize, String)> = Vec::new();
     let mut rows = paths.rows.as_ref().map(Counter::new);
+    let wanted = paths.rows.is_some() || paths.texts.iter().any(|path| !path.0.is_empty());
+    let mut references = false;
     message.read(&mut |token| {
         match &token {
             Token::Open(tag) => {
@@ -66,6 +70,9 @@ pub(crate) fn look(
                 if place.is_fault(&tag.ns) {
                     fault = Some(Builder::default());
                 }
+                references |= place.envelope.is_some()
+                    && !place.below().is_empty()
+                    && reference(tag.attributes).is_some();
                 for (ix, path) in paths.texts.iter().enumerate() {
                     let fresh = looked.texts[ix].is_none() && taking.iter().all(|one| one.0 != ix);
                     if fresh && path.is(place.below()) {
@@ -104,6 +111,9 @@ pub(crate) fn look(
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    if references && wanted && looked.fault.is_none() {
+        return look(&mut Cursor::new(message.resolved()?), Encoding::Utf8, limits, paths);
+    }
     looked.version = place.envelope;
     looked.rows = rows.and_then(Counter::done);
     Ok(looked)

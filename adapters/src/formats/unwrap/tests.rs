@@ -96,6 +96,14 @@ fn axis_references_are_written_out_and_rings_and_bombs_are_refused() {
     let mut guessed = spec(FormatKind::Xml, None, &[]);
     guessed.record = Some("/gResponse/gReturn/item".to_owned());
     assert_eq!(told(&guessed, soap(body)), rows);
+    // The element itself, or what it is in, may be what is pointed at; so may a text.
+    let behind = "<n:r xmlns:n=\"u\"><ret href=\"#b\"/></n:r><m id=\"b\"><rows href=\"#c\"/></m>\
+        <m id=\"c\"><row><a>1</a></row><row><a>2</a></row></m>";
+    let deep = spec(FormatKind::Xml, Some("/r/ret/rows"), &[]);
+    assert_eq!(told(&deep, soap(behind)), ["第1条 a|a=1", "第2条 a|a=2"]);
+    let text = "<r><ret href=\"#t\"/></r><m id=\"t\">&lt;D>&lt;R>&lt;a>1&lt;/a>&lt;/R>&lt;/D></m>";
+    let texts = spec(FormatKind::Xml, Some("/r/ret"), &[UnwrapStep::Unescape]);
+    assert_eq!(told(&texts, soap(text)), ["第1条 a|a=1"]);
     let spec = spec(FormatKind::Xml, Some("/r"), &[]);
     let ring = "<r href=\"#a\"/><m id=\"a\"><x href=\"#b\"/></m><m id=\"b\"><x href=\"#a\"/></m>";
     assert!(refused(&spec, soap(ring)).contains("成环"));

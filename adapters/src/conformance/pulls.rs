@@ -104,7 +104,10 @@ async fn what_stands_behind_references_is_counted() {
         <multiRef id=\"id9\">00</multiRef><multiRef id=\"id8\">NEXT</multiRef>\
         <multiRef id=\"id1\"><row href=\"#id2\"/><row href=\"#id2\"/></multiRef>\
         <multiRef id=\"id2\"><n>甲</n></multiRef>";
-    for body in [axis] {
+    let newer = "<n:gResponse xmlns:n=\"u\" xmlns:c=\"http://www.w3.org/2003/05/soap-encoding\">\
+        <gReturn><code c:id=\"a\">00</code><next>NEXT</next><rows c:ref=\"r\"/></gReturn>\
+        <kept c:id=\"r\"><row c:id=\"s\"><n>甲</n></row><row c:ref=\"#s\"/></kept></n:gResponse>";
+    for body in [axis, newer] {
         let answer = move |request: String| async move {
             match asked(&request, "c").as_str() {
                 "" => wrap(&body.replace("NEXT", "two")),

@@ -1,11 +1,12 @@
-//! Elements with what their references (`href="#id0"`, of Axis) point at in their place.
+//! Elements with what their references (`href="#id0"` of Axis, `enc:ref` of SOAP 1.2) point at in
+//! their place.
 
 use std::collections::{HashMap, HashSet};
 
 use xinqiao_core::spi::{DecodeError, Limits};
 
 use crate::wire::soap::Version;
-use crate::wire::xml::{Attribute, Element, broken, escape, local};
+use crate::wire::xml::{Attribute, ENC_ID, ENC_REF, Element, broken, escape, local};
 
 /// Elements that references may be written out to.
 const MAX_RESOLVED: u64 = 5_000_000;
@@ -43,18 +44,21 @@ pub(super) fn resolved(root: &Element, limits: &Limits) -> Result<Vec<u8>, Decod
 
 /// What an element points at instead of having it itself.
 pub(super) fn reference(attributes: &[Attribute]) -> Option<&str> {
-    attribute(attributes, "href")?.strip_prefix('#')
+    let href = attribute(attributes, "href").and_then(|href| href.strip_prefix('#'));
+    // Some write `#` before it, as in 1.1.
+    let newer = || attribute(attributes, ENC_REF).map(|id| id.strip_prefix('#').unwrap_or(id));
+    href.or_else(newer)
 }
 
 /// What an element is pointed at by.
 fn id(attributes: &[Attribute]) -> Option<&str> {
-    attribute(attributes, "id")
+    attribute(attributes, ENC_ID).or_else(|| attribute(attributes, "id"))
 }
 
 /// The tag an element begins with. Without its prefix, whose declaration may stand outside.
 pub(super) fn begin(name: &str, attributes: &[Attribute]) -> String {
     let mut out = format!("<{}", local(name));
-    for (name, value) in attributes {
+    for (name, value) in attributes.iter().filter(|(name, _)| name != ENC_ID && name != ENC_REF) {
         out.push_str(&format!(" {name}=\""));
         escape(value, &mut out);
         out.push('"');

@@ -120,6 +120,23 @@ fn axis_references_are_written_out_and_rings_and_bombs_are_refused() {
 }
 
 #[test]
+fn references_of_soap_1_2_are_followed_and_leave_no_trace() {
+    let ns = "xmlns:c=\"http://www.w3.org/2003/05/soap-encoding\" c:itemType=\"x\"";
+    let spec = spec(FormatKind::Xml, Some("/r"), &[]);
+    let body = |second: &str| {
+        format!(
+            "<r {ns}><row><a>1</a><p c:id=\"p\"><n>甲</n></p></row><row><a>2</a>{second}</row></r>"
+        )
+    };
+    for second in ["<p c:ref=\"p\"/>", "<p c:ref=\"#p\"/>", "<p><n>甲</n></p>"] {
+        assert_eq!(told(&spec, soap(&body(second))), ["第1条 a|a=1|p/n=甲", "第2条 a|a=2|p/n=甲"]);
+    }
+    assert!(refused(&spec, soap(&body("<p c:ref=\"q\"/>"))).contains("不在报文里"));
+    let ring = format!("<r {ns} c:id=\"r\"><row><p c:ref=\"r\"/></row></r>");
+    assert!(refused(&spec, soap(&ring)).contains("成环"));
+}
+
+#[test]
 fn parts_of_a_mime_body_stand_where_they_are_included() {
     let include =
         "<xop:Include xmlns:xop=\"http://www.w3.org/2004/08/xop/include\" href=\"cid:d%40x\"/>";

@@ -104,8 +104,8 @@ async fn the_vendors_shape_names_the_rows_it_refuses() {
     };
     let said = |body: Value, fail: u32, error: u32| {
         returned(
-            &json!({ "errorCode": "200", "totalSize": 3, "successSize": 1, "failSize": fail,
-            "errorSize": error, "errorBody": body })
+            &json!({ "errorCode": "200", "totalSize": 3, "successSize": 3 - fail - error,
+            "failSize": fail, "errorSize": error, "errorBody": body })
             .to_string(),
         )
     };
@@ -138,8 +138,43 @@ async fn the_vendors_shape_names_the_rows_it_refuses() {
     }
     let (outcomes, _) = deliver(shape(json!({})), 200, said(json!([]), 0, 3)).await;
     assert!(outcomes.unwrap().iter().all(|one| matches!(one, Outcome::Refused { .. })));
-    let (outcomes, _) = deliver(shape(json!({})), 200, said(json!(""), 1, 0)).await;
+    let (outcomes, _) = deliver(shape(json!({})), 200, said(json!(""), 0, 0)).await;
     assert_eq!(outcomes.unwrap(), vec![Outcome::Accepted; 3]);
+}
+
+/// What is not said to be taken is not taken for taken.
+#[tokio::test]
+async fn the_vendors_numbers_must_add_up() {
+    let sent = |said: Value| async move {
+        let mut body = json!({ "errorCode": "200" });
+        body.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        deliver(json!({ "shape": "execute" }), 200, returned(&body.to_string())).await.0
+    };
+    let two = json!([{ "rowNum": 1 }, { "rowNum": 2 }]);
+    for said in [
+        json!({}),
+        json!({ "totalSize": 3, "successSize": 0 }),
+        json!({ "totalSize": 12, "successSize": 0 }),
+        json!({ "successSize": 2 }),
+        json!({ "successSize": 3, "errorSize": 1, "errorBody": [{ "rowNum": 1 }] }),
+        json!({ "totalSize": 3, "failSize": 4 }),
+        // Doubtful, and nobody knows which.
+        json!({ "totalSize": 3, "successSize": 2, "failSize": 1 }),
+        json!({ "totalSize": 3, "failSize": 1, "errorBody": "" }),
+        json!({ "totalSize": 3, "successSize": 2, "errorSize": 1, "errorBody": two }),
+    ] {
+        let outcomes = sent(said.clone()).await;
+        assert!(matches!(outcomes, Err(TargetError::Unknown { .. })), "{said} {outcomes:?}");
+    }
+    for said in [
+        json!({ "totalSize": 3, "successSize": 3 }),
+        json!({ "successSize": "3" }),
+        json!({ "totalSize": 3 }),
+    ] {
+        assert_eq!(sent(said.clone()).await.unwrap(), vec![Outcome::Accepted; 3], "{said}");
+    }
+    let all = sent(json!({ "totalSize": 3, "successSize": 0, "failSize": 3 })).await.unwrap();
+    assert!(all.iter().all(|one| matches!(one, Outcome::Refused { .. })), "{all:?}");
 }
 
 #[tokio::test]

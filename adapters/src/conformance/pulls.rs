@@ -131,3 +131,94 @@ async fn what_stands_behind_references_is_counted() {
         assert!(faults(&inbox)[0].contains("“00”"), "{:?}", faults(&inbox));
     }
 }
+
+#[tokio::test]
+async fn a_page_number_nobody_heeds_ends_the_round() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let (of_soap, of_rest) = (Arc::clone(&count), count);
+    let soap = move || async move {
+        let n = of_soap.fetch_add(1, Ordering::Relaxed);
+        wrap(&format!("<r><at>{n}</at><row><a>1</a></row><row><a>2</a></row></r>"))
+    };
+    let rest = move || async move {
+        let n = of_rest.fetch_add(1, Ordering::Relaxed);
+        json!({ "at": n, "rows": [{ "a": 1 }, { "a": 2 }] }).to_string()
+    };
+    let base = serve(Router::new().route("/", post(soap)).route("/r", get(rest))).await;
+    let page = json!({ "size": 2, "resume": true });
+    let window = json!({ "start": "2026-11-01", "step-seconds": 86_400, "lag-seconds": 0 });
+    for paging in [json!({ "page": page }), json!({ "page": page, "window": window })] {
+        for (kind, params) in [
+            ("soap", json!({ "endpoint": base, "request": "<q/>", "rows": { "at": "/r/row" } })),
+            ("rest", json!({ "url": format!("{base}/r"), "rows": "/rows" })),
+        ] {
+            let mut params = params;
+            params["paging"] = paging.clone();
+            params["poll-seconds"] = json!(3600);
+            let inbox = Arc::new(TestInbox::default());
+            run(kind, &params, &inbox, |inbox| !faults(inbox).is_empty()).await;
+            assert!(faults(&inbox)[0].starts_with("source.same-page"), "{:?}", faults(&inbox));
+            assert_eq!(inbox.held().len(), 1, "{kind} {:?}", inbox.held());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_number_nobody_heeds_is_not_followed_round_by_round() {
+    let answer = |Query(query): Query<HashMap<String, usize>>| async move {
+        json!({ "at": query["p"], "rows": [1, 2] }).to_string()
+    };
+    let base = serve(Router::new().route("/", get(answer))).await;
+    let params = json!({
+        "url": base, "rows": "/rows", "poll-seconds": 0.005,
+        "paging": { "page": { "param": "p", "size": 2, "resume": true } },
+    });
+    let inbox = Arc::new(TestInbox::default());
+    run("rest", &params, &inbox, |inbox| faults(inbox).len() >= 4).await;
+    assert_eq!(inbox.held().len(), 1, "{:?}", inbox.held());
+}
+
+#[tokio::test]
+async fn a_cursor_that_turns_in_a_ring_ends_the_round() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let answer = move |Query(query): Query<HashMap<String, String>>| async move {
+        let n = count.fetch_add(1, Ordering::Relaxed);
+        let next = match query.get("c").map(String::as_str) {
+            Some("a") => "b",
+            Some("b") => "c",
+            _ => "a",
+        };
+        json!({ "n": n, "rows": [n], "next": next }).to_string()
+    };
+    let base = serve(Router::new().route("/", get(answer))).await;
+    let params = json!({
+        "url": base, "rows": "/rows", "poll-seconds": 3600,
+        "paging": { "cursor": { "param": "c", "from": "/next" } },
+    });
+    let inbox = Arc::new(TestInbox::default());
+    run("rest", &params, &inbox, |inbox| !faults(inbox).is_empty()).await;
+    assert!(faults(&inbox)[0].starts_with("source.cursor-ring"), "{:?}", faults(&inbox));
+    // What came with the cursor that leads back is kept; the position stays before it.
+    assert_eq!(inbox.held().len(), 4, "{:?}", inbox.held());
+    let cursor = inbox.cursor.lock().unwrap().clone().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&cursor).unwrap(), json!({ "cursor": "c" }));
+}
+
+#[tokio::test]
+async fn a_round_has_a_last_page() {
+    let answer = |Query(query): Query<HashMap<String, usize>>| async move {
+        let at = query.get("at").copied().unwrap_or(0);
+        json!({ "rows": [at], "next": at + 1 }).to_string()
+    };
+    let base = serve(Router::new().route("/", get(answer))).await;
+    let params = json!({
+        "url": base, "rows": "/rows", "poll-seconds": 3600, "round-pages": 7,
+        "paging": { "cursor": { "param": "at", "from": "/next" } },
+    });
+    let inbox = Arc::new(TestInbox::default());
+    let at_rest = |inbox: &TestInbox| {
+        inbox.told.lock().unwrap().last().is_some_and(|text| text.contains("先歇一次"))
+    };
+    run("rest", &params, &inbox, at_rest).await;
+    assert_eq!((inbox.held().len(), faults(&inbox).len()), (7, 0));
+}

@@ -56,6 +56,10 @@ impl Pages for Pull {
         self.poll
     }
 
+    fn round(&self) -> u64 {
+        self.round
+    }
+
     fn name(&self) -> &str {
         self.uri.path()
     }

@@ -62,6 +62,10 @@ impl Pages for Pull {
         self.poll
     }
 
+    fn round(&self) -> u64 {
+        self.round
+    }
+
     fn name(&self) -> &str {
         self.call.uri.path()
     }

@@ -89,6 +89,15 @@ async fn the_national_shape_is_written_escaped_and_answered_by_lines() {
     let (outcomes, _) = deliver(json!({}), 200, returned(lines)).await;
     let expect = [Outcome::Accepted, refused("00", "主体信息不匹配"), refused("1001", "已存在")];
     assert_eq!(outcomes.unwrap(), expect);
+    // Lines before the code, with a number as people write it.
+    let lines = "<result><line no=\"1\"><code>1001</code><msg>已存在</msg></line>\
+                 <line>第 3 行:主体信息不匹配</line><line no=\"2\"><code>00</code></line><code>00</code></result>";
+    let (outcomes, _) = deliver(json!({}), 200, returned(lines)).await;
+    let expect = [refused("1001", "已存在"), Outcome::Accepted, refused("00", "主体信息不匹配")];
+    assert_eq!(outcomes.unwrap(), expect);
+    let only = "<result><line no=\"1\"><code>00</code></line></result>";
+    let (outcomes, _) = deliver(json!({}), 200, returned(only)).await;
+    assert!(matches!(outcomes, Err(TargetError::Unknown { .. })), "{outcomes:?}");
     let (outcomes, _) = deliver(json!({}), 200, returned("<code>01</code><line>2</line>")).await;
     let outcomes = outcomes.unwrap();
     assert!(matches!(&outcomes[1], Outcome::Refused { code, .. } if code == "01"), "{outcomes:?}");

@@ -33,8 +33,9 @@ pub(super) fn national(
         return Err(unknown("答复无法读取:不是约定的 <code> 和 <line>"));
     };
     let (mut codes, mut lines) = (Vec::new(), Vec::new());
-    named(&root, "code", &mut codes);
     named(&root, "line", &mut lines);
+    // A line's own code is not the answer's.
+    outside(&root, "line", "code", &mut codes);
     let Some(code) = codes.first().map(|code| code.text.trim()) else {
         return Err(unknown("答复里没有 <code>"));
     };
@@ -92,6 +93,9 @@ fn line_of(line: &Element) -> (Option<usize>, Option<String>, String) {
     let own = part(&["code"]);
     let message = part(&["msg", "message", "error", "desc"]);
     let text = line.text.trim();
+    // `第3行:…`
+    let counted = text.strip_prefix('第').map_or(text, str::trim_start);
+    let text = if counted.starts_with(|c: char| c.is_ascii_digit()) { counted } else { text };
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (leading, rest) = text.split_at(digits);
     match number {
@@ -100,6 +104,17 @@ fn line_of(line: &Element) -> (Option<usize>, Option<String>, String) {
             let rest =
                 rest.trim_start_matches(|c: char| c.is_whitespace() || ":::,,、.行条".contains(c));
             (leading.parse().ok(), own, message.unwrap_or_else(|| rest.to_owned()))
+        }
+    }
+}
+
+/// As [`named`], but for what is in elements called `around`.
+fn outside<'e>(element: &'e Element, around: &str, name: &str, found: &mut Vec<&'e Element>) {
+    for child in &element.children {
+        if child.local().eq_ignore_ascii_case(name) {
+            found.push(child);
+        } else if !child.local().eq_ignore_ascii_case(around) {
+            outside(child, around, name, found);
         }
     }
 }

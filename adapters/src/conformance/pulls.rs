@@ -222,3 +222,26 @@ async fn a_round_has_a_last_page() {
     run("rest", &params, &inbox, at_rest).await;
     assert_eq!((inbox.held().len(), faults(&inbox).len()), (7, 0));
 }
+
+#[tokio::test]
+async fn a_part_that_is_included_again_and_again_is_refused() {
+    let include = "<i:Include xmlns:i=\"http://www.w3.org/2004/08/xop/include\" href=\"cid:d\"/>";
+    let envelope = wrap(&format!("<r><return>{}</return></r>", include.repeat(60)));
+    let body = format!(
+        "--b\r\nContent-Type: application/xop+xml\r\n\r\n{envelope}\r\n--b\r\nContent-ID: <d>\r\n\r\n{}\r\n--b--\r\n",
+        "x".repeat(1 << 20)
+    );
+    let answer =
+        move || async move { ([("content-type", "multipart/related; boundary=b")], body.clone()) };
+    let base = serve(Router::new().route("/", post(answer))).await;
+    for at in ["/r/return", "/r"] {
+        let params = json!({
+            "endpoint": base, "poll-seconds": 0.005, "request": "<q/>", "answer": { "at": at },
+            "rows": { "at": "/D/R" },
+        });
+        let inbox = Arc::new(TestInbox::default());
+        run("soap", &params, &inbox, |inbox| !faults(inbox).is_empty()).await;
+        assert!(faults(&inbox)[0].contains("附件"), "{at} {:?}", faults(&inbox));
+        assert!(inbox.held().is_empty());
+    }
+}

@@ -2,6 +2,7 @@
 //! with XOP), or an outer document with the inner one as a text. Streams, but for a document with
 //! Axis's references (`href="#id0"`), which needs a tree of bounded size.
 
+use std::cell::Cell;
 use std::io::BufReader;
 use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
@@ -25,6 +26,8 @@ use mime::{Part, Section};
 use references::{attribute, begin, reference};
 use steps::Steps;
 
+/// How many times the bytes of a message its parts may be included for, all in all.
+const MAX_INCLUDED: u64 = 2;
 const XOP: &str = "http://www.w3.org/2004/08/xop/include";
 
 /// Undoes the wrapping of `input`, then decodes what was in it.
@@ -167,6 +170,10 @@ struct Message<'i, 'l> {
     root: Range<u64>,
     encoding: &'static encoding_rs::Encoding,
     limits: &'l Limits,
+    /// Bytes of parts that may still be put in the places they are included at: each once, as a
+    /// rule, and not again and again.
+    includable: Cell<u64>,
+    whole: u64,
 }
 
 impl<'i, 'l> Message<'i, 'l> {
@@ -183,7 +190,8 @@ impl<'i, 'l> Message<'i, 'l> {
         }
         let input = Mutex::new(input);
         let encoding = detect(encoding, &mut Section::new(&input, root.clone()))?;
-        Ok(Self { input, parts, root, encoding, limits })
+        let includable = Cell::new(whole.saturating_mul(MAX_INCLUDED));
+        Ok(Self { input, parts, root, encoding, limits, includable, whole })
     }
 
     fn read(
@@ -276,6 +284,11 @@ impl<'i, 'l> Message<'i, 'l> {
             |part: &&Part| part.id.as_deref().is_some_and(|known| known == decoded || known == id);
         let part =
             self.parts.iter().find(is).ok_or_else(|| broken("xop:Include 所指的部分不在报文里"))?;
+        let left = self.includable.get().checked_sub(part.range.end - part.range.start);
+        self.includable.set(left.ok_or(DecodeError::Limit {
+            what: "附件引用合计的字节数",
+            limit: self.whole.saturating_mul(MAX_INCLUDED),
+        })?);
         let mut section = Section::new(&self.input, part.range.clone());
         if !part.base64 {
             return steps::base64(section, each);

@@ -2,7 +2,7 @@
 //! bytes that came (the mapping's `source.unwrap` says how to open it); the position after it is
 //! committed with it. No WSDL is read, and nothing named in one is ever fetched.
 
-use std::io::Cursor;
+use std::io::{BufReader, Cursor, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 use xinqiao_core::model::{Encoding, Unwrap};
 use xinqiao_core::spi::{
-    BoxFuture, DecodeError, Limits, ParamProblem, Secrets, Source, SourceContext, SourceFactory,
+    BoxFuture, DecodeError, Limits, ParamProblem, ReadSeek, Secrets, Source, SourceContext,
+    SourceFactory,
 };
 
 use super::SourceFault;
 use super::paging::Paging;
 use super::pull::{self, Page, Pages, Rows, check_status, denied, odd, shown, unreachable};
 use super::template::Values;
-use crate::formats::unwrap::{Path, Paths, RowsSeen, document, look};
+use crate::formats::unwrap::{Inner, Path, Paths, RowsSeen, document, look};
 use crate::wire::http::{Answer, Request};
 use crate::wire::params::scalar;
 use crate::wire::soap::{Fault, Version, envelope};
@@ -26,6 +27,9 @@ use crate::wire::soap::{Fault, Version, envelope};
 mod config;
 
 use config::{Call, Login, Pull};
+
+/// Of a text in the place of a document, what is looked at.
+const MAX_TEXT: u64 = 64 << 10;
 
 /// The kind `soap`; its parameters are described in `soap/config.rs`.
 pub(super) struct Soap;
@@ -190,7 +194,7 @@ impl Pull {
         let cursor = Path::new(self.paging.cursor_path().unwrap_or_default());
         let rows = self.rows.as_deref().map(Path::new);
         let paths = Paths { texts: vec![code_at(false), cursor], rows };
-        let (said, body_code) = match open(&answer, self.answer.as_ref(), paths, code_at(true))? {
+        let (said, body_code) = match open(&answer, &self.answer, paths, code_at(true)).await? {
             Ok(said) => said,
             Err(fault) => {
                 let text = format!("SOAP故障(Fault),代码“{}”", shown(&fault.code));
@@ -243,7 +247,7 @@ impl Pull {
             return Err(denied("登录被拒绝,请检查用户名和密码"));
         }
         let paths = Paths { texts: vec![Path::new(&login.token)], rows: None };
-        let said = match open(&answer, login.answer.as_ref(), paths, Path::new(""))? {
+        let said = match open(&answer, &login.answer, paths, Path::new("")).await? {
             Ok((said, _)) => said,
             Err(fault) => {
                 let code = shown(&fault.code);
@@ -290,29 +294,46 @@ impl Pull {
     }
 }
 
+/// What an answer says, and what stands at the place outside of its document; or a fault.
+type Opened = Result<(Said, Option<String>), Fault>;
+
 /// Reads an answer: what it says at `paths` in its document, and at `outside` in its body.
-fn open(
+async fn open(
     answer: &Answer,
+    unwrap: &Option<Unwrap>,
+    paths: Paths,
+    outside: Path,
+) -> Result<Opened, SourceFault> {
+    let (body, unwrap) = (answer.body.clone(), unwrap.clone());
+    let read = move || read(&body, unwrap.as_ref(), paths, outside);
+    let read = tokio::task::spawn_blocking(read).await;
+    let said = match read.unwrap_or_else(|_| Err(odd("答复无法读取"))) {
+        Ok(Err(fault)) => return Ok(Err(fault)),
+        said => said,
+    };
+    check_status(answer)?;
+    said
+}
+
+/// Blocking.
+fn read(
+    body: &[u8],
     unwrap: Option<&Unwrap>,
     paths: Paths,
     outside: Path,
-) -> Result<Result<(Said, Option<String>), Fault>, SourceFault> {
+) -> Result<Opened, SourceFault> {
+    let limits = limits(body);
     let mut ours = Paths::default();
     if unwrap.is_none() {
         ours = Paths { texts: paths.texts.clone(), rows: paths.rows.clone() };
     }
     ours.texts.push(outside);
-    let mut looked = match look(&mut Cursor::new(&answer.body), Encoding::Auto, &limits(), &ours) {
-        Ok(looked) => looked,
-        Err(error) => {
-            check_status(answer)?;
-            return Err(unreadable(&error));
-        }
-    };
+    let unreadable = |error: DecodeError| odd(&format!("答复无法读取:{error}"));
+    let mut looked =
+        look(&mut Cursor::new(body), Encoding::Auto, &limits, &ours).map_err(unreadable)?;
     if let Some(fault) = looked.fault {
         return Ok(Err(fault));
     }
-    check_status(answer)?;
     if looked.version.is_none() {
         return Err(odd("答复不是SOAP信封"));
     }
@@ -321,25 +342,45 @@ fn open(
         return Ok(Ok((Said::Xml(looked.texts, looked.rows), body_code)));
     };
     let scratch = Box::new(Vec::new());
-    let inner =
-        document(unwrap, Encoding::Auto, &mut Cursor::new(&answer.body), &limits(), scratch)
-            .map_err(|error| unreadable(&error))?;
-    let Some(mut inner) = inner else { return Ok(Ok((Said::Nothing, body_code))) };
-    let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut inner.reader, &mut text)
-        .map_err(|error| unreadable(&DecodeError::Io(error)))?;
-    let said = match text.trim_ascii_start().first() {
+    let inner = document(unwrap, Encoding::Auto, &mut Cursor::new(body), &limits, scratch)
+        .map_err(unreadable)?;
+    let Some(Inner { mut reader, encoding }) = inner else {
+        return Ok(Ok((Said::Nothing, body_code)));
+    };
+    let first = first_of(&mut *reader).map_err(|error| unreadable(DecodeError::Io(error)))?;
+    let said = match first {
         Some(b'{' | b'[') => {
-            Said::Json(serde_json::from_slice(&text).map_err(|_| odd("答复里的JSON无法读取"))?)
+            let json = serde_json::from_reader(BufReader::new(reader));
+            Said::Json(json.map_err(|_| odd("答复里的JSON无法读取"))?)
         }
         Some(b'<' | 0xEF | 0xFE | 0xFF) => {
-            let looked = look(&mut Cursor::new(text), inner.encoding, &limits(), &paths)
-                .map_err(|error| unreadable(&error))?;
+            let looked = look(&mut *reader, encoding, &limits, &paths).map_err(unreadable)?;
             Said::Xml(looked.texts, looked.rows)
         }
-        _ => Said::Text(String::from_utf8_lossy(&text).trim().to_owned()),
+        _ => {
+            // An error: its beginning tells its code.
+            let mut text = Vec::new();
+            let read = reader.take(MAX_TEXT).read_to_end(&mut text);
+            read.map_err(|error| unreadable(DecodeError::Io(error)))?;
+            Said::Text(String::from_utf8_lossy(&text).trim().to_owned())
+        }
     };
     Ok(Ok((said, body_code)))
+}
+
+/// The first byte that is no white space; leaves the reader at its beginning.
+fn first_of(reader: &mut dyn ReadSeek) -> std::io::Result<Option<u8>> {
+    let mut piece = [0; 256];
+    let first = loop {
+        let read = reader.read(&mut piece)?;
+        let text = piece.get(..read).unwrap_or_default();
+        match text.trim_ascii_start().first() {
+            None if read > 0 => {}
+            first => break first.copied(),
+        }
+    };
+    reader.seek(SeekFrom::Start(0))?;
+    Ok(first)
 }
 
 fn is_envelope(body: &str) -> bool {
@@ -361,10 +402,8 @@ fn from_boundary(answer: &Answer) -> Bytes {
     answer.body.clone()
 }
 
-fn unreadable(error: &DecodeError) -> SourceFault {
-    odd(&format!("答复无法读取:{error}"))
-}
-
-fn limits() -> Limits {
-    Limits { inflated_bytes: 1 << 30, ..Limits::default() }
+/// An answer may grow while it is opened (references, escapes), in memory; so not by much.
+fn limits(body: &[u8]) -> Limits {
+    let inflated_bytes = (body.len() as u64).saturating_mul(8).saturating_add(1 << 20);
+    Limits { inflated_bytes, ..Limits::default() }
 }

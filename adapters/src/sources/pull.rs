@@ -220,7 +220,13 @@ pub(super) fn denied(text: &str) -> SourceFault {
     SourceFault { code, blame: Blame::Operator, retry, text: text.to_owned() }
 }
 
-/// A code from the other side as far as it may be shown.
+/// A code from the other side as far as it may be shown: a text in its place may hold a person's
+/// number, whose first six digits only say where.
 pub(super) fn shown(code: &str) -> String {
-    code.chars().filter(char::is_ascii_alphanumeric).take(12).collect()
+    let mut digits = 0;
+    let fits = |c: &char| {
+        digits += u8::from(c.is_ascii_digit());
+        digits <= 6
+    };
+    code.chars().filter(char::is_ascii_alphanumeric).take(12).take_while(fits).collect()
 }

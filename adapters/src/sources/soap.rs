@@ -2,7 +2,7 @@
 //! bytes that came (the mapping's `source.unwrap` says how to open it); the position after it is
 //! committed with it. No WSDL is read, and nothing named in one is ever fetched.
 
-use std::io::{BufReader, Cursor, Read as _, Seek as _, SeekFrom};
+use std::io::{BufReader, Cursor, Read as _, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -175,7 +175,7 @@ impl Caller {
         body: &mut BodyDataStream,
     ) -> Result<Bytes, Problem> {
         let push = Arc::clone(&self.push);
-        let mut candidates = feeds.iter().filter_map(|index| push.feed(*index).listener.as_ref());
+        let candidates = feeds.iter().filter_map(|index| push.feed(*index).listener.as_ref());
         if !candidates.clone().any(|listener| listener.holds_token()) {
             return Err(no_token(WHERE));
         }
@@ -183,7 +183,7 @@ impl Caller {
         let beginning = tokio::time::timeout(KNOWING, beginning(body)).await;
         let beginning = beginning.map_err(|_| too_late())??;
         let mut read = Err(Problem::defect());
-        while let Some(listener) = candidates.next() {
+        for listener in candidates {
             let call = listener.call(&beginning);
             let good = matches!(&call, Ok(call) if call.token.is_some());
             if good || read.is_err() {

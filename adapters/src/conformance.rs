@@ -6,6 +6,8 @@ use xinqiao_core::spi::{SecretRef, Secrets};
 
 mod harness;
 #[cfg(test)]
+mod pulls;
+#[cfg(test)]
 mod soap_targets;
 #[cfg(test)]
 mod sources;
@@ -14,7 +16,8 @@ mod targets;
 
 pub use harness::{
     Dying, Fixture, Released, TestInbox, nothing_is_lost_let_go_early_or_sent_again,
-    nothing_is_lost_or_doubled_by_dying, run,
+    nothing_is_lost_or_doubled_by_dying, progress_tells_how_much_and_nothing_of_it, run,
+    what_is_too_large_is_told_and_not_taken,
 };
 
 /// Every secret is `s3cret`.

@@ -73,10 +73,16 @@ pub struct TestInbox {
     pub released: Mutex<Option<Released>>,
     /// The next call never returns: as if the process had died in it.
     pub dying: Mutex<Option<Dying>>,
+    /// Only counts a message's bytes, and holds the count for its text.
+    pieces_only: bool,
+    /// Bytes of the largest piece.
+    pub largest: Mutex<usize>,
     /// How often it has died.
     pub died: AtomicUsize,
     /// Rounds that went well, as reported.
     pub rounds: AtomicUsize,
+    /// What was reported of them.
+    pub told: Mutex<Vec<String>>,
     changed: watch::Sender<usize>,
 }
 
@@ -92,9 +98,23 @@ pub enum Dying {
 impl Inbox for TestInbox {
     fn receive(&self, arrival: Arrival) -> BoxFuture<'_, Result<Receipt, Fault>> {
         Box::pin(async move {
-            let chunks: Result<Vec<_>, _> = arrival.body.try_collect().await;
-            let Ok(chunks) = chunks else { return Err(Box::new(TestFault) as Fault) };
-            let text = String::from_utf8(chunks.concat()).unwrap();
+            let (mut body, mut bytes, mut count) = (arrival.body, Vec::new(), 0_u64);
+            loop {
+                let Ok(piece) = body.try_next().await else {
+                    return Err(Box::new(TestFault) as Fault);
+                };
+                let Some(piece) = piece else { break };
+                let mut largest = self.largest.lock().unwrap();
+                *largest = piece.len().max(*largest);
+                count += piece.len() as u64;
+                if !self.pieces_only {
+                    bytes.extend_from_slice(&piece);
+                }
+            }
+            let text = match self.pieces_only {
+                true => count.to_string(),
+                false => String::from_utf8(bytes).unwrap(),
+            };
             if let Some(released) = self.released.lock().unwrap().as_ref()
                 && released(&text)
             {
@@ -130,7 +150,10 @@ impl Inbox for TestInbox {
     }
     fn progress(&self, outcome: Result<&str, &dyn Classify>) {
         match outcome {
-            Ok(_) => drop(self.rounds.fetch_add(1, Ordering::Relaxed)),
+            Ok(text) => {
+                self.rounds.fetch_add(1, Ordering::Relaxed);
+                self.told.lock().unwrap().push(text.to_owned());
+            }
             Err(fault) => self.faults.lock().unwrap().push(format!("{}: {fault}", fault.code())),
         }
         self.changed.send_modify(|count| *count += 1);
@@ -138,6 +161,12 @@ impl Inbox for TestInbox {
 }
 
 impl TestInbox {
+    /// One that holds how many bytes a message has, instead of them.
+    #[cfg(test)]
+    pub(super) fn counting() -> Self {
+        Self { pieces_only: true, ..Self::default() }
+    }
+
     async fn die(&self) {
         self.died.fetch_add(1, Ordering::Relaxed);
         self.changed.send_modify(|count| *count += 1);
@@ -267,3 +296,53 @@ pub async fn nothing_is_lost_or_doubled_by_dying(fixtures: Vec<Fixture>) {
         }
     }
 }
+
+/// What exceeds `max-bytes` is told, and nothing of it is kept; what fits is.
+///
+/// # Panics
+/// If it is not so.
+pub async fn what_is_too_large_is_told_and_not_taken(fixtures: Vec<Fixture>) {
+    for fixture in fixtures {
+        let (inbox, mut params) = (Arc::new(TestInbox::default()), fixture.params.clone());
+        params["max-bytes"] = Value::from(2_000);
+        (fixture.offer)("fits");
+        run(fixture.kind, &params, &inbox, |inbox| inbox.held().len() == 1).await;
+        (fixture.offer)(&format!("large-and-named-so-that{}", "x".repeat(4_000)));
+        let told = |inbox: &TestInbox| !inbox.faults.lock().unwrap().is_empty();
+        run(fixture.kind, &params, &inbox, told).await;
+        let faults = inbox.faults.lock().unwrap().clone();
+        assert!(faults[0].starts_with("source.too-large: "), "{params} {faults:?}");
+        assert!(!faults[0].is_ascii() && !faults[0].contains("xxx"), "{params} {faults:?}");
+        let held = inbox.held();
+        assert!(held.len() == 1 && held[0].contains("fits"), "{params} {held:?}");
+        // Where the limit allows it, it is taken.
+        run(fixture.kind, &fixture.params, &inbox, |inbox| inbox.held().len() == 2).await;
+    }
+}
+
+/// A round's report says in Chinese how much there was, and holds no content and no secret; one
+/// without anything new says so.
+///
+/// # Panics
+/// If it is not so.
+pub async fn progress_tells_how_much_and_nothing_of_it(fixtures: Vec<Fixture>) {
+    for fixture in fixtures {
+        let (inbox, what) = (Arc::new(TestInbox::default()), &fixture.params);
+        (fixture.offer)("CONTENT1");
+        (fixture.offer)("CONTENT2");
+        let quiet = |inbox: &TestInbox| {
+            let told = inbox.told.lock().unwrap();
+            inbox.held().len() == 2 && told.last().is_some_and(|text| !text.contains(NUMBERS))
+        };
+        run(fixture.kind, what, &inbox, quiet).await;
+        let told = inbox.told.lock().unwrap().clone();
+        assert!(told.iter().any(|text| text.contains(NUMBERS)), "{what} {told:?}");
+        for text in &told {
+            assert!(!text.is_ascii(), "{what} {told:?}");
+            assert!(!text.contains("CONTENT") && !text.contains("s3cret"), "{what} {told:?}");
+        }
+    }
+}
+
+/// Digits that count something.
+const NUMBERS: [char; 9] = ['1', '2', '3', '4', '5', '6', '7', '8', '9'];

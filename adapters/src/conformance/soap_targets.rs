@@ -89,6 +89,15 @@ async fn the_national_shape_is_written_escaped_and_answered_by_lines() {
     let (outcomes, _) = deliver(json!({}), 200, returned(lines)).await;
     let expect = [Outcome::Accepted, refused("00", "主体信息不匹配"), refused("1001", "已存在")];
     assert_eq!(outcomes.unwrap(), expect);
+    // Lines before the code, with a number as people write it.
+    let lines = "<result><line no=\"1\"><code>1001</code><msg>已存在</msg></line>\
+                 <line>第 3 行:主体信息不匹配</line><line no=\"2\"><code>00</code></line><code>00</code></result>";
+    let (outcomes, _) = deliver(json!({}), 200, returned(lines)).await;
+    let expect = [refused("1001", "已存在"), Outcome::Accepted, refused("00", "主体信息不匹配")];
+    assert_eq!(outcomes.unwrap(), expect);
+    let only = "<result><line no=\"1\"><code>00</code></line></result>";
+    let (outcomes, _) = deliver(json!({}), 200, returned(only)).await;
+    assert!(matches!(outcomes, Err(TargetError::Unknown { .. })), "{outcomes:?}");
     let (outcomes, _) = deliver(json!({}), 200, returned("<code>01</code><line>2</line>")).await;
     let outcomes = outcomes.unwrap();
     assert!(matches!(&outcomes[1], Outcome::Refused { code, .. } if code == "01"), "{outcomes:?}");
@@ -104,8 +113,8 @@ async fn the_vendors_shape_names_the_rows_it_refuses() {
     };
     let said = |body: Value, fail: u32, error: u32| {
         returned(
-            &json!({ "errorCode": "200", "totalSize": 3, "successSize": 1, "failSize": fail,
-            "errorSize": error, "errorBody": body })
+            &json!({ "errorCode": "200", "totalSize": 3, "successSize": 3 - fail - error,
+            "failSize": fail, "errorSize": error, "errorBody": body })
             .to_string(),
         )
     };
@@ -138,8 +147,43 @@ async fn the_vendors_shape_names_the_rows_it_refuses() {
     }
     let (outcomes, _) = deliver(shape(json!({})), 200, said(json!([]), 0, 3)).await;
     assert!(outcomes.unwrap().iter().all(|one| matches!(one, Outcome::Refused { .. })));
-    let (outcomes, _) = deliver(shape(json!({})), 200, said(json!(""), 1, 0)).await;
+    let (outcomes, _) = deliver(shape(json!({})), 200, said(json!(""), 0, 0)).await;
     assert_eq!(outcomes.unwrap(), vec![Outcome::Accepted; 3]);
+}
+
+/// What is not said to be taken is not taken for taken.
+#[tokio::test]
+async fn the_vendors_numbers_must_add_up() {
+    let sent = |said: Value| async move {
+        let mut body = json!({ "errorCode": "200" });
+        body.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        deliver(json!({ "shape": "execute" }), 200, returned(&body.to_string())).await.0
+    };
+    let two = json!([{ "rowNum": 1 }, { "rowNum": 2 }]);
+    for said in [
+        json!({}),
+        json!({ "totalSize": 3, "successSize": 0 }),
+        json!({ "totalSize": 12, "successSize": 0 }),
+        json!({ "successSize": 2 }),
+        json!({ "successSize": 3, "errorSize": 1, "errorBody": [{ "rowNum": 1 }] }),
+        json!({ "totalSize": 3, "failSize": 4 }),
+        // Doubtful, and nobody knows which.
+        json!({ "totalSize": 3, "successSize": 2, "failSize": 1 }),
+        json!({ "totalSize": 3, "failSize": 1, "errorBody": "" }),
+        json!({ "totalSize": 3, "successSize": 2, "errorSize": 1, "errorBody": two }),
+    ] {
+        let outcomes = sent(said.clone()).await;
+        assert!(matches!(outcomes, Err(TargetError::Unknown { .. })), "{said} {outcomes:?}");
+    }
+    for said in [
+        json!({ "totalSize": 3, "successSize": 3 }),
+        json!({ "successSize": "3" }),
+        json!({ "totalSize": 3 }),
+    ] {
+        assert_eq!(sent(said.clone()).await.unwrap(), vec![Outcome::Accepted; 3], "{said}");
+    }
+    let all = sent(json!({ "totalSize": 3, "successSize": 0, "failSize": 3 })).await.unwrap();
+    assert!(all.iter().all(|one| matches!(one, Outcome::Refused { .. })), "{all:?}");
 }
 
 #[tokio::test]

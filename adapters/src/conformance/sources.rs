@@ -1,6 +1,6 @@
 //! Sources against a real folder and a real HTTP server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,11 +34,13 @@ fn folder(after: &str) -> Fixture {
         params["move-to"] = json!(done);
     }
     let watched = path.clone();
+    // Named after how a text begins.
+    let name = |text: &str| format!("{}.csv", text.chars().take(20).collect::<String>());
     Fixture {
         kind: "folder",
         params,
-        offer: Box::new(move |text| put(&path, &format!("{text}.csv"), text)),
-        released: Arc::new(move |text| !watched.join(format!("{text}.csv")).try_exists().unwrap()),
+        offer: Box::new(move |text| put(&path, &name(text), text)),
+        released: Arc::new(move |text| !watched.join(name(text)).try_exists().unwrap()),
         lets_go: after != "leave",
         keep: Some(Box::new(dir)),
     }
@@ -86,48 +88,83 @@ async fn rest(paging: &str) -> Fixture {
     }
 }
 
-/// Answers page n as a document in a text in an envelope, and remembers what it was asked for.
-async fn soap(version: &str) -> Fixture {
-    let pages = Arc::new(Pages::default());
+/// What a SOAP interface has, and what it was asked for last.
+#[derive(Default)]
+struct Service {
+    texts: Vec<String>,
+    /// Which window each text was given out in, by the window's beginning.
+    windows: BTreeMap<u64, usize>,
+    asked: u64,
+}
+
+impl Service {
+    /// The text at a page or cursor, or in a window: the next one that no window has yet.
+    fn text(&mut self, paging: &str, at: u64) -> Option<String> {
+        self.asked = self.asked.max(at);
+        let mut ix = usize::try_from(at).unwrap();
+        if paging == "window" {
+            let next = self.windows.len();
+            ix = match self.windows.get(&at) {
+                Some(known) => *known,
+                None if next < self.texts.len() => *self.windows.entry(at).or_insert(next),
+                None => return None,
+            };
+        }
+        self.texts.get(ix).cloned()
+    }
+}
+
+/// Answers a page, a cursor or a window as a document in a text in an envelope.
+async fn soap(version: &str, paging: &'static str) -> Fixture {
+    let service = Arc::new(Mutex::new(Service::default()));
     let ns = match version {
         "1.1" => "http://schemas.xmlsoap.org/soap/envelope/",
         _ => "http://www.w3.org/2003/05/soap-envelope",
     };
-    let answer = move |State(pages): State<Arc<Pages>>, headers: HeaderMap, body: String| async move {
+    let answer = move |State(service): State<Arc<Mutex<Service>>>,
+                       headers: HeaderMap,
+                       body: String| async move {
         let kind = headers["content-type"].to_str().unwrap();
         assert_eq!(kind.starts_with("application/soap+xml"), ns.contains("2003"));
         assert_eq!(headers.contains_key("soapaction"), !ns.contains("2003"));
         assert!(body.contains(ns) && body.contains("<k>s3cret</k>"), "{body}");
-        let at: usize =
-            body.split("<page>").nth(1).unwrap().split('<').next().unwrap().parse().unwrap();
-        let mut asked = pages.asked.lock().unwrap();
-        *asked = at.max(*asked);
+        let at = body.split("<at>").nth(1).unwrap().split('<').next().unwrap();
+        let at: u64 = at.parse().unwrap_or(0);
+        let text = service.lock().unwrap().text(paging, at);
         let rows =
-            pages.texts.lock().unwrap().get(at).map(|text| format!("&lt;R&gt;{text}&lt;/R&gt;"));
+            text.map(|text| format!("&lt;R&gt;{text}&lt;/R&gt;&lt;n&gt;{}&lt;/n&gt;", at + 1));
         format!(
             "<e:Envelope xmlns:e=\"{ns}\"><e:Body><g xmlns=\"u\"><at>{at}</at><return>&lt;D code=\"0\"&gt;&lt;c&gt;00&lt;/c&gt;{}\
              &lt;/D&gt;</return></g></e:Body></e:Envelope>",
             rows.unwrap_or_default()
         )
     };
-    let base =
-        serve(axum::Router::new().route("/s", post(answer)).with_state(Arc::clone(&pages))).await;
-    let asked = Arc::clone(&pages);
+    let router = axum::Router::new().route("/s", post(answer));
+    let base = serve(router.with_state(Arc::clone(&service))).await;
+    let (place, paging) = match paging {
+        "cursor" => ("cursor", json!({ "cursor": { "from": "/D/n" } })),
+        // From the clock's beginning on, each over soon.
+        "window" => {
+            let window = json!({ "start": "2026-11-23 08:00:00", "format": "seconds", "step-seconds": 10, "lag-seconds": 5 });
+            ("from", json!({ "window": window }))
+        }
+        _ => ("page", json!({ "page": { "size": 1, "first": 0, "resume": true } })),
+    };
+    let asked = Arc::clone(&service);
     Fixture {
         kind: "soap",
         params: json!({
             "endpoint": format!("{base}/s"), "version": version, "poll-seconds": 0.005,
             "values": { "key": { "env": "K" } },
-            "request": "<g xmlns=\"u\"><k>{key}</k><page>{page}</page></g>",
+            "request": format!("<g xmlns=\"u\"><k>{{key}}</k><at>{{{place}}}</at></g>"),
             "answer": { "at": "/g/return" }, "rows": { "at": "/D/R" },
-            "success": { "at": "/D/c", "ok": ["00"] },
-            "paging": { "page": { "size": 1, "first": 0, "resume": true } },
+            "success": { "at": "/D/c", "ok": ["00"] }, "paging": paging,
         }),
-        offer: Box::new(move |text| pages.texts.lock().unwrap().push(text.to_owned())),
+        offer: Box::new(move |text| service.lock().unwrap().texts.push(text.to_owned())),
         released: Arc::new(move |text| {
-            let at: usize =
+            let at: u64 =
                 text.split("<at>").nth(1).unwrap().split('<').next().unwrap().parse().unwrap();
-            *asked.asked.lock().unwrap() > at
+            asked.lock().unwrap().asked > at
         }),
         lets_go: true,
         keep: None,
@@ -144,7 +181,12 @@ async fn fixtures() -> Vec<Fixture> {
         match source.kind() {
             "folder" => all.extend([folder("move"), folder("delete"), folder("leave")]),
             "rest" => all.extend([rest("cursor").await, rest("page").await]),
-            "soap" => all.extend([soap("1.1").await, soap("1.2").await]),
+            "soap" => all.extend([
+                soap("1.1", "page").await,
+                soap("1.2", "page").await,
+                soap("1.1", "cursor").await,
+                soap("1.2", "window").await,
+            ]),
             kind if IN_PEERS.contains(&kind) => {}
             other => panic!("no fixture for the source {other}"),
         }
@@ -160,6 +202,64 @@ async fn nothing_is_lost_let_go_early_or_sent_again() {
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_by_dying() {
     harness::nothing_is_lost_or_doubled_by_dying(fixtures().await).await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_told_and_not_taken() {
+    harness::what_is_too_large_is_told_and_not_taken(fixtures().await).await;
+}
+
+#[tokio::test]
+async fn progress_tells_how_much_and_nothing_of_it() {
+    harness::progress_tells_how_much_and_nothing_of_it(fixtures().await).await;
+}
+
+/// However large a file is, it comes in small pieces, and no faster than it is taken.
+#[tokio::test]
+async fn a_great_file_is_never_whole_in_memory() {
+    const GREAT: u64 = 1 << 30;
+    let fixture = folder("leave");
+    let path = PathBuf::from(fixture.params["path"].as_str().unwrap()).join("great.csv");
+    put(path.parent().unwrap(), "great.csv", "");
+    // A hole: it takes no room on the disk.
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_len(GREAT).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+    let inbox = Arc::new(TestInbox::counting());
+    run("folder", &fixture.params, &inbox, |inbox| !inbox.held().is_empty()).await;
+    assert_eq!(inbox.held(), [GREAT.to_string()]);
+    assert!(*inbox.largest.lock().unwrap() <= 1 << 20, "{:?}", inbox.largest);
+}
+
+/// An answer without end is cut off where the limit is, not read on.
+#[tokio::test]
+async fn an_answer_without_end_is_given_up_at_the_limit() {
+    const LIMIT: usize = 1 << 20;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let endless = move || async move {
+        let piece = "x".repeat(64 << 10);
+        let pieces = futures_util::stream::repeat_with(move || {
+            counted.fetch_add(piece.len(), Ordering::Relaxed);
+            std::io::Result::Ok(piece.clone())
+        });
+        axum::body::Body::from_stream(pieces)
+    };
+    let base = serve(axum::Router::new().route("/", get(endless.clone()).post(endless))).await;
+    for (kind, params) in [
+        ("rest", json!({ "url": base, "max-bytes": LIMIT, "poll-seconds": 3600 })),
+        (
+            "soap",
+            json!({ "endpoint": base, "request": "<q/>", "max-bytes": LIMIT, "poll-seconds": 3600 }),
+        ),
+    ] {
+        sent.store(0, Ordering::Relaxed);
+        let inbox = Arc::new(TestInbox::default());
+        run(kind, &params, &inbox, |inbox| !inbox.faults.lock().unwrap().is_empty()).await;
+        assert!(inbox.faults.lock().unwrap()[0].starts_with("source.too-large"), "{kind}");
+        // What the system holds between two sockets comes on top.
+        assert!(sent.load(Ordering::Relaxed) < LIMIT + (16 << 20), "{kind} {sent:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! with XOP), or an outer document with the inner one as a text. Streams, but for a document with
 //! Axis's references (`href="#id0"`), which needs a tree of bounded size.
 
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::io::BufReader;
 use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
@@ -11,22 +11,24 @@ use xinqiao_core::model::{Encoding, FormatSpec, Unwrap};
 use xinqiao_core::spi::{DecodeError, Limits, ReadSeek, RowSink, Scratch, ScratchSpace};
 
 use super::text::{TextReader, detect, io_fault, record_bytes};
-use crate::wire::soap::{Fault, Version};
+use crate::wire::soap::Version;
 use crate::wire::xml::{Attribute, Builder, Token, broken, escape, local, read};
 
 mod chop;
+mod look;
 mod mime;
 mod references;
 mod steps;
 
 use chop::Chopper;
+pub(crate) use look::{Paths, RowsSeen, look};
 use mime::{Part, Section};
-use references::{attribute, begin};
+use references::{attribute, begin, reference};
 use steps::Steps;
 
+/// How many times the bytes of a message its parts may be included for, all in all.
+const MAX_INCLUDED: u64 = 2;
 const XOP: &str = "http://www.w3.org/2004/08/xop/include";
-/// Characters of a text that is looked at.
-const MAX_LOOKED: usize = 64 << 10;
 
 /// Undoes the wrapping of `input`, then decodes what was in it.
 pub(super) fn decode(
@@ -69,12 +71,13 @@ pub(crate) fn document(
     let mut extract =
         Extract::new(&message, want, Steps::new(&unwrap.steps, out, limits.inflated_bytes));
     message.read(&mut |token| extract.take(token))?;
-    let steps = if extract.references {
+    let behind = extract.pointing && !extract.done && !extract.fault;
+    let steps = if extract.references || behind {
         // What was written so far is of no use, and nothing but a part of the same document.
-        return message.resolved(extract.want, unwrap).map(|text| {
-            let reader = Box::new(std::io::Cursor::new(text)) as Box<dyn ReadSeek>;
-            Some(Inner { reader, encoding: Encoding::Utf8 })
-        });
+        let text = message.resolved()?;
+        let encoding = if bytes { encoding } else { Encoding::Utf8 };
+        let (mut text, out) = (std::io::Cursor::new(text), Box::new(Vec::new()));
+        return document(unwrap, encoding, &mut text, limits, out);
     } else if extract.fault {
         return Err(DecodeError::WrongFormat {
             expected: "数据",
@@ -105,75 +108,14 @@ impl Path {
     }
 
     fn is(&self, open: &[String]) -> bool {
-        !self.0.is_empty()
-            && self.0.len() == open.len()
-            && self.0.iter().zip(open).all(|(want, name)| want == "*" || want == name)
+        !self.0.is_empty() && self.0.len() == open.len() && self.shared(open) == open.len()
     }
-}
 
-/// What was seen of a document in passing.
-#[derive(Debug, Default)]
-pub(crate) struct Looked {
-    /// Set if it is an envelope.
-    pub(crate) version: Option<Version>,
-    pub(crate) fault: Option<Fault>,
-    /// For each path how many elements stand there, and the text of the first.
-    pub(crate) hits: Vec<(u64, Option<String>)>,
-}
-
-/// Looks for elements at paths, which count from below `Body` in an envelope. One pass; nothing of
-/// the document is kept but those texts.
-pub(crate) fn look(
-    input: &mut dyn ReadSeek,
-    encoding: Encoding,
-    limits: &Limits,
-    paths: &[Path],
-) -> Result<Looked, DecodeError> {
-    let message = Message::open(encoding, input, limits)?;
-    let mut looked = Looked { hits: vec![(0, None); paths.len()], ..Looked::default() };
-    let mut place = Place::default();
-    let mut fault: Option<Builder> = None;
-    let mut taking: Vec<(usize, usize, String)> = Vec::new();
-    message.read(&mut |token| {
-        match &token {
-            Token::Open(tag) => {
-                place.open(tag.name, &tag.ns);
-                if place.is_fault(&tag.ns) {
-                    fault = Some(Builder::default());
-                }
-                for (ix, path) in paths.iter().enumerate() {
-                    if path.is(place.below()) {
-                        looked.hits[ix].0 += 1;
-                        if looked.hits[ix].0 == 1 {
-                            taking.push((ix, place.depth(), String::new()));
-                        }
-                    }
-                }
-            }
-            Token::Text(text) => {
-                for (_, _, taken) in &mut taking {
-                    let left = MAX_LOOKED.saturating_sub(taken.len());
-                    taken.extend(text.chars().take(left));
-                }
-            }
-            Token::Close => {
-                for (ix, _, taken) in taking.extract_if(.., |(_, depth, _)| *depth == place.depth())
-                {
-                    looked.hits[ix].1 = Some(taken.trim().to_owned());
-                }
-                place.close();
-            }
-        }
-        if let Some(build) = &mut fault
-            && let Some(done) = build.take(token)?
-        {
-            looked.fault = Fault::of(&done);
-            fault = None;
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    looked.version = place.envelope;
-    Ok(looked)
+    /// How many elements from the top are the path's.
+    fn shared(&self, open: &[String]) -> usize {
+        let pairs = self.0.iter().zip(open);
+        pairs.take_while(|(want, name)| *want == "*" || want == name).count()
+    }
 }
 
 /// Which elements are open.
@@ -228,6 +170,10 @@ struct Message<'i, 'l> {
     root: Range<u64>,
     encoding: &'static encoding_rs::Encoding,
     limits: &'l Limits,
+    /// Bytes of parts that may still be put in the places they are included at: each once, as a
+    /// rule, and not again and again.
+    includable: Cell<u64>,
+    whole: u64,
 }
 
 impl<'i, 'l> Message<'i, 'l> {
@@ -244,7 +190,8 @@ impl<'i, 'l> Message<'i, 'l> {
         }
         let input = Mutex::new(input);
         let encoding = detect(encoding, &mut Section::new(&input, root.clone()))?;
-        Ok(Self { input, parts, root, encoding, limits })
+        let includable = Cell::new(whole.saturating_mul(MAX_INCLUDED));
+        Ok(Self { input, parts, root, encoding, limits, includable, whole })
     }
 
     fn read(
@@ -281,7 +228,7 @@ impl<'i, 'l> Message<'i, 'l> {
                     if first.is_none() && place.below().len() == 1 {
                         first = Some(nth);
                     }
-                    let content = &*tag.ns == XOP || tag.attributes.iter().any(is_reference);
+                    let content = &*tag.ns == XOP || reference(tag.attributes).is_some();
                     if content && &*tag.ns == XOP {
                         // What is included stands for a text of the element around.
                         if let Some((around, told)) = open.last_mut() {
@@ -314,52 +261,16 @@ impl<'i, 'l> Message<'i, 'l> {
         Ok(Want::Nth(if texts == 1 { at } else { first }))
     }
 
-    /// Writes out an element with what its references point at, from a tree.
-    fn resolved(&self, want: Want, unwrap: &Unwrap) -> Result<Vec<u8>, DecodeError> {
-        if !unwrap.steps.is_empty() {
-            return Err(not_text());
-        }
-        let (mut build, mut place, mut nth) = (Builder::default(), Place::default(), 0);
-        // Kept by number, for the tree has no paths.
-        let (mut wanted, mut root) = (0, None);
+    /// The document with what its references point at in their place, from a tree.
+    fn resolved(&self) -> Result<Vec<u8>, DecodeError> {
+        let (mut build, mut root) = (Builder::default(), None);
         self.read(&mut |token| {
-            match &token {
-                Token::Open(tag) => {
-                    place.open(tag.name, &tag.ns);
-                    nth += 1;
-                    let found = match &want {
-                        Want::Path(path) => path.is(place.below()),
-                        Want::Nth(wanted) => nth == *wanted,
-                    };
-                    if found && std::mem::replace(&mut wanted, nth) > 0 {
-                        return Err(twice());
-                    }
-                }
-                Token::Close => place.close(),
-                Token::Text(_) => {}
-            }
             if let Some(done) = build.take(token)? {
                 root = Some(done);
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let root = root.ok_or_else(|| broken("没有根元素"))?;
-        let (mut ids, mut element, mut nth) = (HashMap::new(), None, 0);
-        let mut waiting = vec![&root];
-        while let Some(one) = waiting.pop() {
-            nth += 1;
-            if nth == wanted {
-                element = Some(one);
-            }
-            if let Some(id) = attribute(&one.attributes, "id")
-                && ids.insert(id, one).is_some()
-            {
-                return Err(broken("有两个元素的 id 相同"));
-            }
-            waiting.extend(one.children.iter().rev());
-        }
-        let element = element.ok_or_else(|| broken("没有 unwrap.at 所指的元素"))?;
-        references::written(ids, element, self.limits)
+        references::resolved(&root.ok_or_else(|| broken("没有根元素"))?, self.limits)
     }
 
     fn include(
@@ -373,6 +284,11 @@ impl<'i, 'l> Message<'i, 'l> {
             |part: &&Part| part.id.as_deref().is_some_and(|known| known == decoded || known == id);
         let part =
             self.parts.iter().find(is).ok_or_else(|| broken("xop:Include 所指的部分不在报文里"))?;
+        let left = self.includable.get().checked_sub(part.range.end - part.range.start);
+        self.includable.set(left.ok_or(DecodeError::Limit {
+            what: "附件引用合计的字节数",
+            limit: self.whole.saturating_mul(MAX_INCLUDED),
+        })?);
         let mut section = Section::new(&self.input, part.range.clone());
         if !part.base64 {
             return steps::base64(section, each);
@@ -386,10 +302,6 @@ impl<'i, 'l> Message<'i, 'l> {
             each(piece.get(..read).unwrap_or(&[]))?;
         }
     }
-}
-
-fn is_reference((name, value): &Attribute) -> bool {
-    name == "href" && value.starts_with('#')
 }
 
 fn not_text() -> DecodeError {
@@ -428,6 +340,8 @@ struct Extract<'m, 'i, 'l> {
     fault: bool,
     /// There are references inside: all of it has to be read anew.
     references: bool,
+    /// There are references somewhere: the element may be behind one.
+    pointing: bool,
 }
 
 impl<'m, 'i, 'l> Extract<'m, 'i, 'l> {
@@ -445,6 +359,7 @@ impl<'m, 'i, 'l> Extract<'m, 'i, 'l> {
             done: false,
             fault: false,
             references: false,
+            pointing: false,
         }
     }
 
@@ -457,6 +372,8 @@ impl<'m, 'i, 'l> Extract<'m, 'i, 'l> {
                     self.fault = true;
                     return Ok(ControlFlow::Break(()));
                 }
+                let pointing = reference(tag.attributes).is_some();
+                self.pointing |= pointing && !self.place.below().is_empty();
                 if self.mode == Mode::Before {
                     let found = match &self.want {
                         Want::Path(path) => path.is(self.place.below()),
@@ -473,7 +390,7 @@ impl<'m, 'i, 'l> Extract<'m, 'i, 'l> {
                 } else {
                     self.inside(tag.name, &tag.ns, tag.attributes)?;
                 }
-                if tag.attributes.iter().any(is_reference) {
+                if pointing {
                     self.references = true;
                     return Ok(ControlFlow::Break(()));
                 }

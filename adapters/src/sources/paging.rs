@@ -74,6 +74,16 @@ impl Position {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// Where an interface with cursors goes on.
+    pub(super) fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// Whether it is a numbered page of the same list as the one before.
+    pub(super) fn follows(&self, before: &Self) -> bool {
+        self.from == before.from && self.page > before.page
+    }
+
     /// Tells pages apart in a message's name.
     pub(super) fn label(&self) -> String {
         let from = self.from.map(|from| format!("@{}", Timestamp(from)));
@@ -98,6 +108,17 @@ impl Paging {
                 page: page.as_ref().map(|page| at.page.unwrap_or(page.first)),
                 cursor: None,
             },
+        }
+    }
+
+    /// Where to begin a list again in which something is wrong: at its first page, unless it only
+    /// grows at its end.
+    pub(super) fn anew(&self, at: &Position) -> Position {
+        match self {
+            Self::Page(page) | Self::Window { page: Some(page), .. } if !page.resume => {
+                Position { page: Some(page.first), ..at.clone() }
+            }
+            _ => at.clone(),
         }
     }
 
@@ -228,6 +249,11 @@ pub(super) fn pointer(params: &mut Params<'_>, key: &'static str) -> String {
         params.problem_of(key, "应为以 / 开头的路径,如 /data/rows");
     }
     path
+}
+
+/// Reads `round-pages`.
+pub(super) fn round(params: &mut Params<'_>) -> u64 {
+    params.number("round-pages", 10_000)
 }
 
 /// Reads `paging`.

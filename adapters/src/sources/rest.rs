@@ -11,7 +11,7 @@ use xinqiao_core::spi::{BoxFuture, ParamProblem, Secrets, Source, SourceContext,
 
 use super::SourceFault;
 use super::paging::Paging;
-use super::pull::{self, Page, Pages, check_status, denied, odd, unreachable};
+use super::pull::{self, Page, Pages, Rows, check_status, denied, odd, shown, unreachable};
 use super::template::Values;
 use crate::wire::http::{Request, header_value};
 
@@ -54,6 +54,10 @@ impl Pages for Pull {
 
     fn poll(&self) -> Duration {
         self.poll
+    }
+
+    fn round(&self) -> u64 {
+        self.round
     }
 
     fn name(&self) -> &str {
@@ -109,16 +113,14 @@ impl Pull {
                 return Ok(Fetched::Expired(denied("答复代码表示登录已过期")));
             }
             if !success.ok.contains(&code) {
-                let code: String =
-                    code.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-                return Err(odd(&format!("{} 处的代码“{code}”不表示成功", success.path)));
+                return Err(odd(&format!("{} 处的代码“{}”不表示成功", success.path, shown(&code))));
             }
         }
         let rows = match &self.rows {
             None => None,
             Some(path) => match json.pointer(path) {
-                Some(Value::Array(rows)) => Some(rows.len()),
-                Some(Value::Null) => Some(0),
+                Some(Value::Array(rows)) => Some(Rows::of(rows)),
+                Some(Value::Null) => Some(Rows::none()),
                 _ => return Err(odd(&format!("{path} 处应为数组"))),
             },
         };

@@ -2,7 +2,7 @@
 //! bytes that came (the mapping's `source.unwrap` says how to open it); the position after it is
 //! committed with it. No WSDL is read, and nothing named in one is ever fetched.
 
-use std::io::Cursor;
+use std::io::{BufReader, Cursor, Read as _, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 use xinqiao_core::model::{Encoding, Unwrap};
 use xinqiao_core::spi::{
-    BoxFuture, DecodeError, Limits, ParamProblem, Secrets, Source, SourceContext, SourceFactory,
+    BoxFuture, DecodeError, Limits, ParamProblem, ReadSeek, Secrets, Source, SourceContext,
+    SourceFactory,
 };
 
 use super::SourceFault;
 use super::paging::Paging;
-use super::pull::{self, Page, Pages, check_status, denied, odd, shown, unreachable};
+use super::pull::{self, Page, Pages, Rows, check_status, denied, odd, shown, unreachable};
 use super::template::Values;
-use crate::formats::unwrap::{Path, document, look};
+use crate::formats::unwrap::{Inner, Path, Paths, RowsSeen, document, look};
 use crate::wire::http::{Answer, Request};
 use crate::wire::params::scalar;
 use crate::wire::soap::{Fault, Version, envelope};
@@ -26,6 +27,9 @@ use crate::wire::soap::{Fault, Version, envelope};
 mod config;
 
 use config::{Call, Login, Pull};
+
+/// Of a text in the place of a document, what is looked at.
+const MAX_TEXT: u64 = 64 << 10;
 
 /// The kind `soap`; its parameters are described in `soap/config.rs`.
 pub(super) struct Soap;
@@ -60,6 +64,10 @@ impl Pages for Pull {
 
     fn poll(&self) -> Duration {
         self.poll
+    }
+
+    fn round(&self) -> u64 {
+        self.round
     }
 
     fn name(&self) -> &str {
@@ -108,8 +116,8 @@ enum Fetched {
 
 /// What an answer says in a document that was in its envelope, or in the envelope itself.
 enum Said {
-    /// How many elements stand at each path asked for, and the text of the first.
-    Xml(Vec<(u64, Option<String>)>),
+    /// The texts at the paths asked for, and the rows.
+    Xml(Vec<Option<String>>, Option<RowsSeen>),
     Json(Value),
     /// Neither: an error, as a rule.
     Text(String),
@@ -120,25 +128,44 @@ enum Said {
 impl Said {
     fn text(&self, ix: usize, path: &str) -> Option<String> {
         match self {
-            Self::Xml(hits) => hits.get(ix)?.1.clone(),
+            Self::Xml(texts, _) => texts.get(ix)?.clone(),
             Self::Json(json) => json.pointer(path).and_then(scalar),
             Self::Text(_) | Self::Nothing => None,
         }
     }
 
-    fn count(&self, ix: usize, path: &str) -> Option<usize> {
+    /// The rows; `None` of an answer that is neither rows nor known to have none.
+    fn rows(&self, path: &str) -> Option<Rows> {
         match self {
-            Self::Xml(hits) => hits.get(ix).and_then(|(count, _)| usize::try_from(*count).ok()),
+            Self::Xml(_, seen) => seen.map(|seen| Rows { count: seen.count, print: seen.print }),
             Self::Json(json) => match json.pointer(path) {
-                Some(Value::Array(rows)) => Some(rows.len()),
-                None | Some(Value::Null) => Some(0),
+                Some(Value::Array(rows)) => Some(Rows::of(rows)),
                 // One row alone is written without its brackets by some.
-                Some(Value::Object(_)) => Some(1),
-                Some(_) => None,
+                Some(row @ Value::Object(fields)) if !fields.is_empty() => {
+                    Some(Rows::of(std::slice::from_ref(row)))
+                }
+                Some(other) => is_nothing(other).then(Rows::none),
+                None => is_nothing(reached(json, path)).then(Rows::none),
             },
             Self::Text(_) => None,
-            Self::Nothing => Some(0),
+            Self::Nothing => Some(Rows::none()),
         }
+    }
+}
+
+/// As far down a JSON pointer as there is anything.
+fn reached<'j>(json: &'j Value, path: &str) -> &'j Value {
+    let ends = path.match_indices('/').map(|(at, _)| at).rev();
+    ends.filter_map(|end| json.pointer(path.get(..end)?)).next().unwrap_or(json)
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -160,16 +187,14 @@ impl Pull {
             return Ok(Fetched::Expired(denied("HTTP 401,登录信息无效或已过期")));
         }
         let expired = |code: &str| session.is_some_and(|(login, _)| login.is_expired(code));
-        let paths: Vec<&str> = [
-            self.success.as_ref().filter(|success| !success.in_body).map(|s| s.at.as_str()),
-            self.rows.as_deref(),
-            self.paging.cursor_path(),
-        ]
-        .map(Option::unwrap_or_default)
-        .to_vec();
-        let in_body = self.success.as_ref().filter(|success| success.in_body);
-        let outside = in_body.map(|success| success.at.as_str()).unwrap_or_default();
-        let (said, body_code) = match open(&answer, self.answer.as_ref(), &paths, outside)? {
+        let code_at = |in_body| {
+            let success = self.success.as_ref().filter(|success| success.in_body == in_body);
+            Path::new(success.map(|success| success.at.as_str()).unwrap_or_default())
+        };
+        let cursor = Path::new(self.paging.cursor_path().unwrap_or_default());
+        let rows = self.rows.as_deref().map(Path::new);
+        let paths = Paths { texts: vec![code_at(false), cursor], rows };
+        let (said, body_code) = match open(&answer, &self.answer, paths, code_at(true)).await? {
             Ok(said) => said,
             Err(fault) => {
                 let text = format!("SOAP故障(Fault),代码“{}”", shown(&fault.code));
@@ -204,13 +229,15 @@ impl Pull {
             return Err(odd(&format!("答复是一段文本而不是数据,代码“{}”", shown(code))));
         }
         let rows = match (&self.rows, &said) {
-            (None, Said::Nothing) => Some(0),
+            (None, Said::Nothing) => Some(Rows::none()),
             (None, _) => None,
-            (Some(path), said) => {
-                Some(said.count(1, path).ok_or_else(|| odd(&format!("{path} 处没有数据行")))?)
-            }
+            (Some(path), said) => Some(said.rows(path).ok_or_else(|| {
+                odd(&format!(
+                    "{path} 处没有数据行,答复也不是“没有数据”的样子;请核对 rows.at(区分大小写)"
+                ))
+            })?),
         };
-        let next = self.paging.cursor_path().and_then(|path| said.text(2, path));
+        let next = self.paging.cursor_path().and_then(|path| said.text(1, path));
         Ok(Fetched::Page(Page { body: answer.body, rows, next }))
     }
 
@@ -219,7 +246,8 @@ impl Pull {
         if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(denied("登录被拒绝,请检查用户名和密码"));
         }
-        let said = match open(&answer, login.answer.as_ref(), &[&login.token], "")? {
+        let paths = Paths { texts: vec![Path::new(&login.token)], rows: None };
+        let said = match open(&answer, &login.answer, paths, Path::new("")).await? {
             Ok((said, _)) => said,
             Err(fault) => {
                 let code = shown(&fault.code);
@@ -266,58 +294,93 @@ impl Pull {
     }
 }
 
+/// What an answer says, and what stands at the place outside of its document; or a fault.
+type Opened = Result<(Said, Option<String>), Fault>;
+
 /// Reads an answer: what it says at `paths` in its document, and at `outside` in its body.
-fn open(
+async fn open(
     answer: &Answer,
+    unwrap: &Option<Unwrap>,
+    paths: Paths,
+    outside: Path,
+) -> Result<Opened, SourceFault> {
+    let (body, unwrap) = (answer.body.clone(), unwrap.clone());
+    let read = move || read(&body, unwrap.as_ref(), paths, outside);
+    let read = tokio::task::spawn_blocking(read).await;
+    let said = match read.unwrap_or_else(|_| Err(odd("答复无法读取"))) {
+        Ok(Err(fault)) => return Ok(Err(fault)),
+        said => said,
+    };
+    check_status(answer)?;
+    said
+}
+
+/// Blocking.
+fn read(
+    body: &[u8],
     unwrap: Option<&Unwrap>,
-    paths: &[&str],
-    outside: &str,
-) -> Result<Result<(Said, Option<String>), Fault>, SourceFault> {
-    let in_document = unwrap.is_some();
-    let ours: Vec<Path> = if in_document {
-        vec![Path::new(outside)]
-    } else {
-        paths.iter().map(|path| Path::new(path)).chain([Path::new(outside)]).collect()
-    };
-    let looked = match look(&mut Cursor::new(&answer.body), Encoding::Auto, &limits(), &ours) {
-        Ok(looked) => looked,
-        Err(error) => {
-            check_status(answer)?;
-            return Err(unreadable(&error));
-        }
-    };
+    paths: Paths,
+    outside: Path,
+) -> Result<Opened, SourceFault> {
+    let limits = limits(body);
+    let mut ours = Paths::default();
+    if unwrap.is_none() {
+        ours = Paths { texts: paths.texts.clone(), rows: paths.rows.clone() };
+    }
+    ours.texts.push(outside);
+    let unreadable = |error: DecodeError| odd(&format!("答复无法读取:{error}"));
+    let mut looked =
+        look(&mut Cursor::new(body), Encoding::Auto, &limits, &ours).map_err(unreadable)?;
     if let Some(fault) = looked.fault {
         return Ok(Err(fault));
     }
-    check_status(answer)?;
     if looked.version.is_none() {
         return Err(odd("答复不是SOAP信封"));
     }
-    let body_code = looked.hits.last().and_then(|(_, text)| text.clone());
+    let body_code = looked.texts.pop().flatten();
     let Some(unwrap) = unwrap else {
-        return Ok(Ok((Said::Xml(looked.hits), body_code)));
+        return Ok(Ok((Said::Xml(looked.texts, looked.rows), body_code)));
     };
     let scratch = Box::new(Vec::new());
-    let inner =
-        document(unwrap, Encoding::Auto, &mut Cursor::new(&answer.body), &limits(), scratch)
-            .map_err(|error| unreadable(&error))?;
-    let Some(mut inner) = inner else { return Ok(Ok((Said::Nothing, body_code))) };
-    let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut inner.reader, &mut text)
-        .map_err(|error| unreadable(&DecodeError::Io(error)))?;
-    let said = match text.trim_ascii_start().first() {
+    let inner = document(unwrap, Encoding::Auto, &mut Cursor::new(body), &limits, scratch)
+        .map_err(unreadable)?;
+    let Some(Inner { mut reader, encoding }) = inner else {
+        return Ok(Ok((Said::Nothing, body_code)));
+    };
+    let first = first_of(&mut *reader).map_err(|error| unreadable(DecodeError::Io(error)))?;
+    let said = match first {
         Some(b'{' | b'[') => {
-            Said::Json(serde_json::from_slice(&text).map_err(|_| odd("答复里的JSON无法读取"))?)
+            let json = serde_json::from_reader(BufReader::new(reader));
+            Said::Json(json.map_err(|_| odd("答复里的JSON无法读取"))?)
         }
         Some(b'<' | 0xEF | 0xFE | 0xFF) => {
-            let paths: Vec<Path> = paths.iter().map(|path| Path::new(path)).collect();
-            let looked = look(&mut Cursor::new(text), inner.encoding, &limits(), &paths)
-                .map_err(|error| unreadable(&error))?;
-            Said::Xml(looked.hits)
+            let looked = look(&mut *reader, encoding, &limits, &paths).map_err(unreadable)?;
+            Said::Xml(looked.texts, looked.rows)
         }
-        _ => Said::Text(String::from_utf8_lossy(&text).trim().to_owned()),
+        _ => {
+            // An error: its beginning tells its code.
+            let mut text = Vec::new();
+            let read = reader.take(MAX_TEXT).read_to_end(&mut text);
+            read.map_err(|error| unreadable(DecodeError::Io(error)))?;
+            Said::Text(String::from_utf8_lossy(&text).trim().to_owned())
+        }
     };
     Ok(Ok((said, body_code)))
+}
+
+/// The first byte that is no white space; leaves the reader at its beginning.
+fn first_of(reader: &mut dyn ReadSeek) -> std::io::Result<Option<u8>> {
+    let mut piece = [0; 256];
+    let first = loop {
+        let read = reader.read(&mut piece)?;
+        let text = piece.get(..read).unwrap_or_default();
+        match text.trim_ascii_start().first() {
+            None if read > 0 => {}
+            first => break first.copied(),
+        }
+    };
+    reader.seek(SeekFrom::Start(0))?;
+    Ok(first)
 }
 
 fn is_envelope(body: &str) -> bool {
@@ -339,10 +402,8 @@ fn from_boundary(answer: &Answer) -> Bytes {
     answer.body.clone()
 }
 
-fn unreadable(error: &DecodeError) -> SourceFault {
-    odd(&format!("答复无法读取:{error}"))
-}
-
-fn limits() -> Limits {
-    Limits { inflated_bytes: 1 << 30, ..Limits::default() }
+/// An answer may grow while it is opened (references, escapes), in memory; so not by much.
+fn limits(body: &[u8]) -> Limits {
+    let inflated_bytes = (body.len() as u64).saturating_mul(8).saturating_add(1 << 20);
+    Limits { inflated_bytes, ..Limits::default() }
 }

@@ -167,6 +167,10 @@ fn version(call: &PushCall) -> Version {
 }
 
 impl Listener for Dialect {
+    fn holds_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     fn call(&self, beginning: &[u8]) -> Result<PushCall, PushRefusal> {
         let refuse =
             |code: &str, text: String| PushRefusal { code: code.to_owned(), text, callers: true };

@@ -20,11 +20,17 @@ const PLUMBING: &[&str] = &[
     "http://www.w3.org/2001/XMLSchema-instance",
     "http://www.w3.org/1999/XMLSchema-instance",
     "http://schemas.xmlsoap.org/soap/encoding/",
-    "http://www.w3.org/2003/05/soap-encoding",
+    ENCODING12,
     "http://schemas.xmlsoap.org/soap/envelope/",
     "http://www.w3.org/2003/05/soap-envelope",
     "http://www.w3.org/2005/05/xmlmime",
 ];
+
+/// SOAP 1.2's encoding (Part 2 §3.1), whose references are attributes of its own namespace.
+const ENCODING12: &str = "http://www.w3.org/2003/05/soap-encoding";
+/// What `enc:id` and `enc:ref` are called in [`Tag::attributes`]: no name that can be written.
+pub(crate) const ENC_ID: &str = "#id";
+pub(crate) const ENC_REF: &str = "#ref";
 
 /// An attribute: its name as written and its value.
 pub(crate) type Attribute = (String, String);
@@ -44,7 +50,7 @@ pub(crate) struct Tag<'a> {
     /// Its namespace; empty without one.
     pub(crate) ns: Arc<str>,
     /// Without the declarations of namespaces, and without what only SOAP's plumbing reads
-    /// (`xsi:type`, `soapenc:arrayType`, `encodingStyle` …).
+    /// (`xsi:type`, `soapenc:arrayType`, `encodingStyle` …); references of SOAP 1.2 by names of ours.
     pub(crate) attributes: &'a [Attribute],
 }
 
@@ -179,9 +185,19 @@ fn declare(
             attributes.push((key.to_owned(), value.into_owned()));
         }
     }
-    attributes.retain(|(name, _)| {
-        let ns = name.split_once(':').and_then(|(prefix, _)| resolve(scope, prefix));
-        ns.is_none_or(|ns| !PLUMBING.contains(&&*ns))
+    attributes.retain_mut(|(name, _)| {
+        let Some((prefix, local)) = name.split_once(':') else { return true };
+        let Some(ns) = resolve(scope, prefix) else { return true };
+        let reserved = match local {
+            "id" => ENC_ID,
+            "ref" => ENC_REF,
+            _ => "",
+        };
+        if &*ns == ENCODING12 && !reserved.is_empty() {
+            *name = reserved.to_owned();
+            return true;
+        }
+        !PLUMBING.contains(&&*ns)
     });
     Ok(())
 }

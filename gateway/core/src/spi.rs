@@ -217,6 +217,9 @@ pub trait SourceFactory: Sync {
 /// A dialect in which agencies push to the gateway's HTTP listener, for one feed. It reads requests
 /// and writes answers; it knows neither HTTP nor the store. Blocking, but never for long.
 pub trait Listener: Send + Sync + std::fmt::Debug {
+    /// Whether a request may hold the feed's token itself: its beginning has to be read before the
+    /// caller is known.
+    fn holds_token(&self) -> bool;
     /// What the beginning of a request asks for; more of it may follow.
     fn call(&self, beginning: &[u8]) -> Result<PushCall, PushRefusal>;
     /// Tells what became of a message.

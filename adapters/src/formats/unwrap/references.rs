@@ -1,29 +1,64 @@
-//! Elements with what their references (`href="#id0"`, of Axis) point at in their place.
+//! Elements with what their references (`href="#id0"` of Axis, `enc:ref` of SOAP 1.2) point at in
+//! their place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use xinqiao_core::spi::{DecodeError, Limits};
 
-use crate::wire::xml::{Attribute, Element, broken, escape, local};
+use crate::wire::soap::Version;
+use crate::wire::xml::{Attribute, ENC_ID, ENC_REF, Element, broken, escape, local};
 
 /// Elements that references may be written out to.
 const MAX_RESOLVED: u64 = 5_000_000;
 
-/// Writes an element out. `ids` are the elements that may be pointed at.
-pub(super) fn written<'a>(
-    ids: HashMap<&'a str, &'a Element>,
-    element: &'a Element,
-    limits: &'a Limits,
-) -> Result<Vec<u8>, DecodeError> {
+/// The document with what its references point at in their place: of an envelope the body, without
+/// what stands in it only to be pointed at (`multiRef`).
+pub(super) fn resolved(root: &Element, limits: &Limits) -> Result<Vec<u8>, DecodeError> {
+    let (mut ids, mut pointed) = (HashMap::new(), HashSet::new());
+    let mut waiting = vec![root];
+    while let Some(one) = waiting.pop() {
+        if let Some(id) = id(&one.attributes) {
+            // An id of two elements is nobody's.
+            ids.entry(id).and_modify(|known| *known = None).or_insert(Some(one));
+        }
+        pointed.extend(reference(&one.attributes));
+        waiting.extend(&one.children);
+    }
     let mut out = Resolving { ids, active: Vec::new(), out: String::new(), elements: 0, limits };
-    out.write(element, element.local(), 1)?;
+    let version = Version::of(&root.ns).filter(|_| root.local() == "Envelope");
+    match (version, root.child("Body")) {
+        (Some(version), Some(body)) => {
+            out.out = format!("<e:Envelope xmlns:e=\"{}\"><e:Body>", version.ns());
+            for (ix, child) in body.children.iter().enumerate() {
+                // The first is the answer, whoever points at it.
+                if ix == 0 || !id(&child.attributes).is_some_and(|id| pointed.contains(id)) {
+                    out.write(child, child.local(), 3)?;
+                }
+            }
+            out.out.push_str("</e:Body></e:Envelope>");
+        }
+        _ => out.write(root, root.local(), 1)?,
+    }
     Ok(out.out.into_bytes())
+}
+
+/// What an element points at instead of having it itself.
+pub(super) fn reference(attributes: &[Attribute]) -> Option<&str> {
+    let href = attribute(attributes, "href").and_then(|href| href.strip_prefix('#'));
+    // Some write `#` before it, as in 1.1.
+    let newer = || attribute(attributes, ENC_REF).map(|id| id.strip_prefix('#').unwrap_or(id));
+    href.or_else(newer)
+}
+
+/// What an element is pointed at by.
+fn id(attributes: &[Attribute]) -> Option<&str> {
+    attribute(attributes, ENC_ID).or_else(|| attribute(attributes, "id"))
 }
 
 /// The tag an element begins with. Without its prefix, whose declaration may stand outside.
 pub(super) fn begin(name: &str, attributes: &[Attribute]) -> String {
     let mut out = format!("<{}", local(name));
-    for (name, value) in attributes {
+    for (name, value) in attributes.iter().filter(|(name, _)| name != ENC_ID && name != ENC_REF) {
         out.push_str(&format!(" {name}=\""));
         escape(value, &mut out);
         out.push('"');
@@ -38,7 +73,7 @@ pub(super) fn attribute<'a>(attributes: &'a [Attribute], name: &str) -> Option<&
 }
 
 struct Resolving<'a> {
-    ids: HashMap<&'a str, &'a Element>,
+    ids: HashMap<&'a str, Option<&'a Element>>,
     /// What is being written: a reference to it would never end.
     active: Vec<&'a str>,
     out: String,
@@ -60,10 +95,10 @@ impl<'a> Resolving<'a> {
             let limit = self.limits.depth.into();
             return Err(DecodeError::Limit { what: "嵌套层数", limit });
         }
-        let href = attribute(&element.attributes, "href").and_then(|href| href.strip_prefix('#'));
-        if let Some(id) = href {
-            let known = self.ids.get_key_value(id).map(|(id, element)| (*id, *element));
-            let (id, target) = known.ok_or_else(|| broken("引用的 id 不在报文里"))?;
+        if let Some(id) = reference(&element.attributes) {
+            let known = self.ids.get(id).copied();
+            let target = known.ok_or_else(|| broken("引用的 id 不在报文里"))?;
+            let target = target.ok_or_else(|| broken("有两个元素的 id 相同"))?;
             if self.active.contains(&id) {
                 return Err(broken("引用成环"));
             }

@@ -96,6 +96,14 @@ fn axis_references_are_written_out_and_rings_and_bombs_are_refused() {
     let mut guessed = spec(FormatKind::Xml, None, &[]);
     guessed.record = Some("/gResponse/gReturn/item".to_owned());
     assert_eq!(told(&guessed, soap(body)), rows);
+    // The element itself, or what it is in, may be what is pointed at; so may a text.
+    let behind = "<n:r xmlns:n=\"u\"><ret href=\"#b\"/></n:r><m id=\"b\"><rows href=\"#c\"/></m>\
+        <m id=\"c\"><row><a>1</a></row><row><a>2</a></row></m>";
+    let deep = spec(FormatKind::Xml, Some("/r/ret/rows"), &[]);
+    assert_eq!(told(&deep, soap(behind)), ["第1条 a|a=1", "第2条 a|a=2"]);
+    let text = "<r><ret href=\"#t\"/></r><m id=\"t\">&lt;D>&lt;R>&lt;a>1&lt;/a>&lt;/R>&lt;/D></m>";
+    let texts = spec(FormatKind::Xml, Some("/r/ret"), &[UnwrapStep::Unescape]);
+    assert_eq!(told(&texts, soap(text)), ["第1条 a|a=1"]);
     let spec = spec(FormatKind::Xml, Some("/r"), &[]);
     let ring = "<r href=\"#a\"/><m id=\"a\"><x href=\"#b\"/></m><m id=\"b\"><x href=\"#a\"/></m>";
     assert!(refused(&spec, soap(ring)).contains("成环"));
@@ -109,6 +117,23 @@ fn axis_references_are_written_out_and_rings_and_bombs_are_refused() {
     }
     bomb.push_str("<m id=\"n9\"><a>1</a></m>");
     assert!(refused(&spec, soap(&bomb)).contains("超出上限"));
+}
+
+#[test]
+fn references_of_soap_1_2_are_followed_and_leave_no_trace() {
+    let ns = "xmlns:c=\"http://www.w3.org/2003/05/soap-encoding\" c:itemType=\"x\"";
+    let spec = spec(FormatKind::Xml, Some("/r"), &[]);
+    let body = |second: &str| {
+        format!(
+            "<r {ns}><row><a>1</a><p c:id=\"p\"><n>甲</n></p></row><row><a>2</a>{second}</row></r>"
+        )
+    };
+    for second in ["<p c:ref=\"p\"/>", "<p c:ref=\"#p\"/>", "<p><n>甲</n></p>"] {
+        assert_eq!(told(&spec, soap(&body(second))), ["第1条 a|a=1|p/n=甲", "第2条 a|a=2|p/n=甲"]);
+    }
+    assert!(refused(&spec, soap(&body("<p c:ref=\"q\"/>"))).contains("不在报文里"));
+    let ring = format!("<r {ns} c:id=\"r\"><row><p c:ref=\"r\"/></row></r>");
+    assert!(refused(&spec, soap(&ring)).contains("成环"));
 }
 
 #[test]
@@ -169,16 +194,37 @@ fn a_great_text_goes_through_in_pieces() {
 #[test]
 fn looking_counts_and_gives_the_first_text() {
     let text = soap("<r><code> 00 </code><row><n>1</n></row><row/></r>");
-    let paths = ["/r/code", "/r/row", "/r/row/n", "/x"].map(Path::new);
-    let looked = look(&mut Cursor::new(text), Encoding::Auto, &Limits::default(), &paths).unwrap();
+    let texts = ["/r/code", "/r/row", "/r/row/n", "/x"].map(Path::new).to_vec();
+    let paths = Paths { texts, rows: Some(Path::new("/r/row")) };
+    let at = |text: String, paths: &Paths| {
+        look(&mut Cursor::new(text), Encoding::Auto, &Limits::default(), paths).unwrap()
+    };
+    let looked = at(text, &paths);
     assert_eq!(looked.version, Some(Version::V11));
-    let hit = |count, text: Option<&str>| (count, text.map(str::to_owned));
     assert_eq!(
-        looked.hits,
-        [hit(1, Some("00")), hit(2, Some("1")), hit(1, Some("1")), hit(0, None)]
+        looked.texts,
+        ["00", "1", "1"]
+            .map(|text| Some(text.to_owned()))
+            .iter()
+            .cloned()
+            .chain([None])
+            .collect::<Vec<_>>()
     );
+    let rows = looked.rows.unwrap();
+    assert_eq!(rows.count, 2);
+    // Equal for equal rows, whatever stands around them.
+    let print = |body: &str| at(soap(body), &paths).rows.unwrap().print;
+    assert_eq!(print("<r><code>7</code><row><n>1</n></row><x/><row/></r>"), rows.print);
+    for other in [
+        "<r><row><n>2</n></row><row/></r>",
+        "<r><row n=\"\"><n>1</n></row><row/></r>",
+        "<r><row/><row><n>1</n></row></r>",
+        "<r><row><n/>1</row><row/></r>",
+    ] {
+        assert_ne!(print(other), rows.print, "{other}");
+    }
     let fault = crate::wire::soap::fault(Version::V12, true, "x", "令牌无效");
-    let looked = look(&mut Cursor::new(fault), Encoding::Auto, &Limits::default(), &[]).unwrap();
+    let looked = at(fault, &Paths::default());
     assert_eq!(looked.fault.map(|fault| fault.text).as_deref(), Some("令牌无效"));
     let mut inner = String::new();
     document(

@@ -11,7 +11,8 @@
 //! | `success` | `{path, ok: [codes]}`: errors come with status 200 | none |
 //! | `rows` | JSON pointer to the rows: how an empty page is known | with `page` |
 //! | `charset` | of answers: `utf-8` or `gb18030` | `utf-8` |
-//! | `poll-seconds`, `max-bytes` | how often; of an answer | 60, 16 MiB |
+//! | `poll-seconds`, `round-pages` | how often; pages before a pause | 60, 10,000 |
+//! | `max-bytes` | of an answer | 16 MiB |
 //! | `ca`, `client-cert`, `client-key`, `…-seconds` | see `wire::http` | |
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use serde_json::Value;
 use xinqiao_core::spi::{ParamProblem, Secrets};
 
-use super::super::paging::{Paging, pointer, read_paging};
+use super::super::paging::{Paging, pointer, read_paging, round};
 use super::super::template::{Escape, Template, Values};
 use crate::wire::http::{
     Client, Request, address, basic, encode, header_value, headers, parse_address,
@@ -42,6 +43,7 @@ pub(super) struct Pull {
     pub(super) rows: Option<String>,
     pub(super) charset: &'static Encoding,
     pub(super) poll: Duration,
+    pub(super) round: u64,
 }
 
 /// How an answer says in itself that all went well.
@@ -132,6 +134,7 @@ impl Pull {
         }
         let charset = p.choice("charset", &[("utf-8", UTF_8), ("gb18030", GB18030)], UTF_8);
         let poll = p.seconds("poll-seconds", Duration::from_secs(60), Duration::from_millis(1));
+        let round = round(&mut p);
         let max_bytes = p.number("max-bytes", 16 << 20);
         let mut uris: Vec<&Uri> = uri.iter().collect();
         if let Login::Request(login) = &login {
@@ -153,6 +156,7 @@ impl Pull {
                 rows,
                 charset,
                 poll,
+                round,
             }),
             (_, _, problems) => Err(problems),
         }

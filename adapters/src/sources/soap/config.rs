@@ -14,7 +14,8 @@
 //! | `success` | `{at, ok: [codes], in: document or body}` | none |
 //! | `rows` | `{at}`: path of the rows, how an empty page is known | with `page` |
 //! | `paging` | as of `rest`; its `cursor.from` is a path in the document | none |
-//! | `poll-seconds`, `max-bytes` | how often; of an answer | 60, 16 MiB |
+//! | `poll-seconds`, `round-pages` | how often; pages before a pause | 60, 10,000 |
+//! | `max-bytes` | of an answer | 16 MiB |
 //! | `ca`, `client-cert`, `client-key`, `allow`, `…-seconds` | see `wire::http` | |
 //!
 //! `login`: `endpoint` (that of the pull), `action`, `request`, `header`, `headers`, `user`,
@@ -29,7 +30,7 @@ use xinqiao_core::model::{Unwrap, UnwrapStep};
 use xinqiao_core::spi::{ParamProblem, Secrets};
 
 use super::super::SourceFault;
-use super::super::paging::{Paging, pointer, read_paging};
+use super::super::paging::{Paging, pointer, read_paging, round};
 use super::super::pull::denied;
 use super::super::template::{Escape, Template, Values};
 use crate::wire::http::{Client, address, header_value, headers};
@@ -50,6 +51,7 @@ pub(super) struct Pull {
     pub(super) rows: Option<String>,
     pub(super) paging: Paging,
     pub(super) poll: Duration,
+    pub(super) round: u64,
 }
 
 /// One operation.
@@ -153,6 +155,7 @@ impl Pull {
             p.problem_of("rows", "按页码取数时须指明数据行在答复中的位置,如 { at: /DATAS/DATA }");
         }
         let poll = p.seconds("poll-seconds", Duration::from_secs(60), Duration::from_millis(1));
+        let round = round(&mut p);
         let max_bytes = p.number("max-bytes", 16 << 20);
         let mut uris: Vec<&Uri> = uri.iter().collect();
         uris.extend(login.as_ref().map(|login| &login.call.uri));
@@ -171,6 +174,7 @@ impl Pull {
                 rows,
                 paging,
                 poll,
+                round,
             }),
             (_, _, problems) => Err(problems),
         }

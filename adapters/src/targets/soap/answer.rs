@@ -33,8 +33,9 @@ pub(super) fn national(
         return Err(unknown("答复无法读取:不是约定的 <code> 和 <line>"));
     };
     let (mut codes, mut lines) = (Vec::new(), Vec::new());
-    named(&root, "code", &mut codes);
     named(&root, "line", &mut lines);
+    // A line's own code is not the answer's.
+    outside(&root, "line", "code", &mut codes);
     let Some(code) = codes.first().map(|code| code.text.trim()) else {
         return Err(unknown("答复里没有 <code>"));
     };
@@ -92,6 +93,9 @@ fn line_of(line: &Element) -> (Option<usize>, Option<String>, String) {
     let own = part(&["code"]);
     let message = part(&["msg", "message", "error", "desc"]);
     let text = line.text.trim();
+    // `第3行:…`
+    let counted = text.strip_prefix('第').map_or(text, str::trim_start);
+    let text = if counted.starts_with(|c: char| c.is_ascii_digit()) { counted } else { text };
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (leading, rest) = text.split_at(digits);
     match number {
@@ -100,6 +104,17 @@ fn line_of(line: &Element) -> (Option<usize>, Option<String>, String) {
             let rest =
                 rest.trim_start_matches(|c: char| c.is_whitespace() || ":::,,、.行条".contains(c));
             (leading.parse().ok(), own, message.unwrap_or_else(|| rest.to_owned()))
+        }
+    }
+}
+
+/// As [`named`], but for what is in elements called `around`.
+fn outside<'e>(element: &'e Element, around: &str, name: &str, found: &mut Vec<&'e Element>) {
+    for child in &element.children {
+        if child.local().eq_ignore_ascii_case(name) {
+            found.push(child);
+        } else if !child.local().eq_ignore_ascii_case(around) {
+            outside(child, around, name, found);
         }
     }
 }
@@ -123,6 +138,8 @@ struct Executed {
     #[serde(default)]
     total_size: Value,
     #[serde(default)]
+    success_size: Value,
+    #[serde(default)]
     fail_size: Value,
     #[serde(default)]
     error_size: Value,
@@ -131,8 +148,9 @@ struct Executed {
 }
 
 /// The vendors' shape. Rows named in `errorBody` are refused, doubtful ones too (`failSize`: the
-/// service keeps them for correction, and only the agency can correct them). Doubtful rows it does
-/// not name are held there, so they count as taken; refused ones it does not name are unknown.
+/// service keeps them for correction, and only the agency can correct them). What is taken must be
+/// said (`successSize`, or `totalSize` without the others), the numbers must add up, and refused or
+/// doubtful rows must be named, unless they are all: anything else is unknown.
 pub(super) fn execute(
     text: &str,
     rows: &[RowOut<'_>],
@@ -153,12 +171,21 @@ pub(super) fn execute(
         });
     }
     let size = |value: &Value| scalar(value).and_then(|text| text.parse::<usize>().ok());
-    let total = size(&said.total_size).unwrap_or(rows.len());
-    if total != rows.len() {
+    let total = size(&said.total_size);
+    if let Some(total) = total.filter(|total| *total != rows.len()) {
         return Err(unknown(format!("目标说收到{total}条,发出的是{}条", rows.len())));
     }
-    let (doubtful, refused) =
-        (size(&said.fail_size).unwrap_or(0), size(&said.error_size).unwrap_or(0));
+    let held_back =
+        size(&said.fail_size).unwrap_or(0).saturating_add(size(&said.error_size).unwrap_or(0));
+    let success = size(&said.success_size).or(total.and_then(|total| total.checked_sub(held_back)));
+    let success =
+        success.ok_or_else(|| unknown("答复没有说成功几条(successSize、totalSize)".to_owned()))?;
+    if success.saturating_add(held_back) != rows.len() {
+        return Err(unknown(format!(
+            "目标说成功{success}条、疑问和退回共{held_back}条,发出的是{}条",
+            rows.len()
+        )));
+    }
     // A list, or the JSON of one.
     let body = match &said.error_body {
         Value::String(text) if text.trim().is_empty() => Value::Null,
@@ -181,19 +208,21 @@ pub(super) fn execute(
         let message = clean(&message.unwrap_or_else(|| "目标退回此行,未说明原因".to_owned()), 200);
         outcomes[ix] = Outcome::Refused { code: clean(&code, 64), message };
     }
-    if named.len() < refused {
-        if refused + doubtful < rows.len() {
-            return Err(unknown(format!("目标退回{refused}条,但没有说明是哪几条")));
-        }
-        let text = "目标退回了整批,未逐条说明";
-        let all = Outcome::Refused { code: "error".to_owned(), message: text.to_owned() };
+    let told = outcomes.iter().filter(|one| **one != Outcome::Accepted).count();
+    if told > held_back {
+        return Err(unknown(format!("errorBody 列了{told}条,疑问和退回共{held_back}条")));
+    }
+    if told < held_back && success > 0 {
+        let unnamed = held_back - told;
+        return Err(unknown(format!("目标有{unnamed}条疑问或退回,但没有说明是哪几条")));
+    }
+    let text = "目标把整批列为疑问或退回,未逐条说明";
+    let all = Outcome::Refused { code: "error".to_owned(), message: text.to_owned() };
+    if success == 0 {
         outcomes
             .iter_mut()
             .filter(|one| **one == Outcome::Accepted)
             .for_each(|one| *one = all.clone());
-    } else if named.len() < refused + doubtful {
-        let unnamed = refused + doubtful - named.len();
-        tracing::warn!(unnamed, "the target holds doubtful rows it does not name");
     }
     Ok(outcomes)
 }

@@ -30,6 +30,8 @@ use crate::{FeedInfo, Feeds};
 
 /// Requests in progress; more are shed.
 const ROOM: usize = 512;
+/// Requests whose beginning is read to know whose they are: nobody else waits for these.
+const UNKNOWN: usize = 32;
 /// A question is answered within this.
 const ASKING: Duration = Duration::from_secs(10);
 /// A message is received within this, however slow its line.
@@ -47,6 +49,8 @@ pub(crate) struct Push {
     limiters: Vec<Option<Limiter>>,
     clock: Steady,
     pub(super) room: Semaphore,
+    /// For callers who are not known yet.
+    pub(super) unknown: Semaphore,
 }
 
 /// Who came through the door.
@@ -72,6 +76,7 @@ impl Push {
             clock,
             tls: state.tls,
             room: Semaphore::new(ROOM),
+            unknown: Semaphore::new(UNKNOWN),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::BodyDataStream;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -25,8 +25,9 @@ use crate::receipts;
 use crate::tls::Shown;
 use crate::{FeedInfo, blocking};
 
-/// What is looked at before a caller is known.
+/// What is looked at before a caller is known, and how long that may take in all.
 const BEGINNING: usize = 64 << 10;
+const KNOWING: Duration = Duration::from_secs(10);
 /// Rows with findings that are told in one answer.
 const TOLD: usize = 1_000;
 /// Rows looked at together.
@@ -137,9 +138,27 @@ impl Caller {
 
     async fn take(&mut self, feeds: &[usize], request: Request) -> Result<Written, Problem> {
         let push = Arc::clone(&self.push);
+        let shown = request.extensions().get::<Shown>().copied().unwrap_or_default();
+        let (head, body) = request.into_parts();
+        if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            let detail = "请去掉Content-Encoding,直接发送信封";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Problem::new(status, "http.content-encoding", "不接受压缩传输", detail));
+        }
+        // In the head or, once its beginning is read, in the request. Nobody unknown takes room that
+        // others need, or any at all where no request could make him known.
+        let mut body = body.into_data_stream();
+        let read = match in_head(&head.headers, &push) {
+            Some(found) => {
+                self.index = found.filter(|index| feeds.contains(index)).ok_or_else(wrong_token)?;
+                None
+            }
+            None => Some(self.known_by_request(feeds, &mut body).await?),
+        };
+        push.identified(self.index, shown)?;
         let Ok(_room) = push.room.try_acquire() else { return Err(overload()) };
-        let taken = tokio::time::timeout(RECEIVING, self.receive(feeds, request)).await;
-        let receipt = taken.map_err(|_| too_late())??;
+        let received = self.receive(&head.headers, read, body);
+        let receipt = tokio::time::timeout(RECEIVING, received).await.map_err(|_| too_late())??;
         let statement = receipts::arrival(&receipt);
         let signed = push.receipts.sign(statement).await?;
         let Some(listener) = self.listener().cloned() else { return Err(Problem::defect()) };
@@ -149,30 +168,24 @@ impl Caller {
         Ok(listener.answer(&call, &PushAnswer { receipt, signed, done }))
     }
 
-    /// Knows the caller, then keeps what he sends.
-    async fn receive(&mut self, feeds: &[usize], request: Request) -> Result<Receipt, Problem> {
+    /// Knows the caller by the token in his request; what was read of it for that.
+    async fn known_by_request(
+        &mut self,
+        feeds: &[usize],
+        body: &mut BodyDataStream,
+    ) -> Result<Bytes, Problem> {
         let push = Arc::clone(&self.push);
-        let shown = request.extensions().get::<Shown>().copied().unwrap_or_default();
-        let (head, body) = request.into_parts();
-        if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-            let detail = "请去掉Content-Encoding,直接发送信封";
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(Problem::new(status, "http.content-encoding", "不接受压缩传输", detail));
+        let candidates = feeds.iter().filter_map(|index| push.feed(*index).listener.as_ref());
+        if !candidates.clone().any(|listener| listener.holds_token()) {
+            return Err(no_token(WHERE));
         }
-        // In the head or, once its beginning is read, in the request.
-        let shown_token = in_head(&head.headers, &push);
-        let known = shown_token.map(|found| found.filter(|index| feeds.contains(index)));
-        let bad = || no_token("令牌不对,或不是本地址的接入任务的令牌,请核对");
-        if let Some(known) = known {
-            self.index = known.ok_or_else(bad)?;
-        }
-        let (beginning, body) = beginning(body).await?;
-        let candidates: &[usize] = if known.is_some() { &[self.index] } else { feeds };
+        let Ok(_room) = push.unknown.try_acquire() else { return Err(overload()) };
+        let beginning = tokio::time::timeout(KNOWING, beginning(body)).await;
+        let beginning = beginning.map_err(|_| too_late())??;
         let mut read = Err(Problem::defect());
-        for index in candidates {
-            let Some(listener) = push.feed(*index).listener.as_ref() else { continue };
+        for listener in candidates {
             let call = listener.call(&beginning);
-            let good = matches!(&call, Ok(call) if known.is_some() || call.token.is_some());
+            let good = matches!(&call, Ok(call) if call.token.is_some());
             if good || read.is_err() {
                 read = call.map_err(refused);
             }
@@ -180,24 +193,32 @@ impl Caller {
                 break;
             }
         }
-        let call = read?;
-        let token = call.token.clone();
-        self.call = Some(call);
-        if known.is_none() {
-            let token = token.ok_or_else(|| {
-                no_token("请在请求头Authorization中写“Bearer 令牌”,或用HTTP基本认证(用户名为接入任务,密码为令牌),或按WSDL填令牌参数")
-            })?;
-            let index = push.feed_of(token.as_bytes()).filter(|index| feeds.contains(index));
-            self.index = index.ok_or_else(bad)?;
-            // The feed may have an operation of its own.
-            if let Some(listener) = self.listener() {
-                self.call = Some(listener.call(&beginning).map_err(refused)?);
-            }
+        // Whoever is refused is told so in his version.
+        let token = self.call.insert(read?).token.clone().ok_or_else(|| no_token(WHERE))?;
+        let index = push.feed_of(token.as_bytes()).filter(|index| feeds.contains(index));
+        self.index = index.ok_or_else(wrong_token)?;
+        Ok(beginning)
+    }
+
+    /// Keeps what a known caller sends.
+    async fn receive(
+        &mut self,
+        headers: &HeaderMap,
+        read: Option<Bytes>,
+        mut body: BodyDataStream,
+    ) -> Result<Receipt, Problem> {
+        let push = Arc::clone(&self.push);
+        let beginning = match read {
+            Some(beginning) => beginning,
+            None => beginning(&mut body).await?,
+        };
+        // Of the feed itself: it may have an operation of its own.
+        if let Some(listener) = self.listener() {
+            self.call = Some(listener.call(&beginning).map_err(refused)?);
         }
-        push.identified(self.index, shown)?;
         push.throttle(self.index)?;
         let feed = push.feed(self.index);
-        if declared(&head.headers).is_some_and(|length| length > feed.max_bytes) {
+        if declared(headers).is_some_and(|length| length > feed.max_bytes) {
             return Err(StoreError::TooLarge(feed.max_bytes).into());
         }
         let first = stream::once(std::future::ready(Ok(beginning)));
@@ -294,18 +315,24 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The first bytes of a body, and the rest of it.
-async fn beginning(body: Body) -> Result<(Bytes, axum::body::BodyDataStream), Problem> {
-    let mut body = body.into_data_stream();
+/// The first bytes of a body.
+async fn beginning(body: &mut BodyDataStream) -> Result<Bytes, Problem> {
     let mut first = BytesMut::new();
     while first.len() < BEGINNING {
-        match chunk(&mut body).await {
+        match chunk(body).await {
             None => break,
             Some(Err(error)) => return Err(StoreError::Body(error.to_string()).into()),
             Some(Ok(bytes)) => first.extend_from_slice(&bytes),
         }
     }
-    Ok((first.freeze(), body))
+    Ok(first.freeze())
+}
+
+/// Where a token may stand.
+const WHERE: &str = "请在请求头Authorization中写“Bearer 令牌”,或用HTTP基本认证(用户名为接入任务,密码为令牌),或按WSDL填令牌参数";
+
+fn wrong_token() -> Problem {
+    no_token("令牌不对,或不是本地址的接入任务的令牌,请核对")
 }
 
 fn refused(refusal: PushRefusal) -> Problem {

@@ -1,12 +1,15 @@
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use xinqiao_core::spi::Receipt;
+use xinqiao_core::spi::{Listener, PushAnswer, PushCall, PushRefusal, Receipt, Written};
 use xinqiao_store::StoreOptions;
 
 use super::*;
@@ -220,4 +223,103 @@ async fn a_feed_s_rate_is_its_own_and_recovers() {
     assert_eq!(running.post("one", "c").await.status, 201);
     running.bench.clock.on(30_000);
     assert_eq!(running.post("few", "c").await.status, 201);
+}
+
+/// Reads a token from the request, if it is one that does.
+#[derive(Debug)]
+struct Dialect(bool);
+
+impl Listener for Dialect {
+    fn holds_token(&self) -> bool {
+        self.0
+    }
+
+    fn call(&self, beginning: &[u8]) -> Result<PushCall, PushRefusal> {
+        let text = std::str::from_utf8(beginning).unwrap();
+        let token = text.split_once("token=").map(|(_, token)| token.trim().to_owned());
+        Ok(PushCall { variant: 1, token: token.filter(|_| self.0) })
+    }
+
+    fn answer(&self, _: &PushCall, answer: &PushAnswer) -> Written {
+        self.written(200, &format!("{{\"message\":{}}}", answer.receipt.message))
+    }
+
+    fn refuse(&self, _: Option<&PushCall>, refusal: &PushRefusal) -> Written {
+        self.written(500, &serde_json::json!({ "code": refusal.code }).to_string())
+    }
+
+    fn describe(&self, _: &str) -> Written {
+        self.written(200, "{}")
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn base(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Dialect {
+    fn written(&self, status: u16, body: &str) -> Written {
+        Written { status, content_type: "application/json", body: body.to_owned() }
+    }
+}
+
+/// Strangers who begin a request and never go on take no room that callers with a token need.
+#[tokio::test]
+async fn strangers_shut_nobody_out() {
+    let mut bench = bench();
+    let feeds = Arc::get_mut(&mut bench.feeds).unwrap();
+    // `jia` has none that reads a token in a request; `yi` has.
+    feeds[0].listener = Some(Arc::new(Dialect(false)));
+    feeds[1].listener = Some(Arc::new(Dialect(true)));
+    let running = Running::start_on(bench).await;
+    let begin = async |path: &str| {
+        let mut stream = TcpStream::connect(running.at).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: g\r\nContent-Length: 100000\r\n\r\n<");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    // Where no request could hold a token, nothing of it is waited for.
+    let mut stream = begin("/soap/jia/one").await;
+    let mut answer = vec![0; 4096];
+    let read = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("http.token"), "{answer}");
+
+    let post = |path: &str, token: Option<&str>, body: &str| {
+        let mut request = Request::post(path).header("host", "g");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.body(Body::from(body.to_owned())).unwrap()
+    };
+    // More of them than there is room for all callers.
+    let mut strangers = Vec::new();
+    let mut refused = false;
+    while strangers.len() < 600 || !refused {
+        assert!(strangers.len() < 4_000, "strangers are waited for without end");
+        strangers.push(begin("/soap/yi/two").await);
+        if strangers.len() % 100 == 0 {
+            let said = running.ask(post("/soap/yi/two", None, "token=two-token")).await;
+            refused = said.body["code"] == "http.overload";
+        }
+    }
+    assert_eq!(running.post("one", "a").await.status, 201);
+    assert_eq!(running.ask(post("/soap/jia/one", Some("one-token"), "x")).await.status, 200);
+    assert_eq!(running.ask(post("/soap/yi/two", Some("two-token"), "y")).await.status, 200);
+    drop(strangers);
+    // Their places are free again, and a token in the request opens.
+    let began = std::time::Instant::now();
+    loop {
+        let said = running.ask(post("/soap/yi/two", None, "token=two-token")).await;
+        if said.status == 200 {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", said.body);
+    }
+    let said = running.ask(post("/soap/yi/two", None, "token=one-token")).await;
+    assert_eq!(said.body["code"], "http.token");
 }

@@ -162,6 +162,25 @@ fn mixed() -> impl Iterator<Item = Row> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_told_of_holds_up_no_other() {
+    let platform = platform(PlatformOptions::default()).await;
+    let world = world(&platform);
+    let out = world.path().join("out-second");
+    let (first, second) = (out.join("a.csv.1.反馈.csv"), out.join("b.csv.2.反馈.csv"));
+    // Somebody's folder stands where the first list goes.
+    std::fs::create_dir_all(first.join("别人的")).unwrap();
+    let gateway = start(&world, START).await;
+    put(&world, "in-second", "a.csv", csv((0..3).map(Row::new)).as_bytes());
+    until("the first is there", || messages(gateway.store()).len() == 1).await;
+    put(&world, "in-second", "b.csv", csv((3..6).map(Row::new)).as_bytes());
+    until("the second is told of", || second.is_file()).await;
+    assert!(first.is_dir());
+    std::fs::remove_dir_all(&first).unwrap();
+    until("and the first", || first.is_file()).await;
+    end(gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mixed_workbook_is_told_of_and_again_when_the_platform_has_spoken() {
     let platform = platform(refusing()).await;
     platform.set_down(true);

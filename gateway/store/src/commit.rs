@@ -46,6 +46,11 @@ pub(crate) struct Entry_ {
 }
 
 impl Entry_ {
+    /// Row or line number for people.
+    pub(crate) fn row(&self) -> u64 {
+        self.row
+    }
+
     /// Roughly what it writes.
     pub(crate) fn bytes(&self) -> usize {
         self.version.as_ref().map_or(128, |version| version.value.len() + 512)

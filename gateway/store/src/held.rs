@@ -112,6 +112,7 @@ impl Shared {
                 let mut blocks: BTreeMap<u64, Vec<VerdictRow>> = BTreeMap::new();
                 // Decide first: what was settled meanwhile is left alone.
                 let mut held = Vec::with_capacity(prepared.len());
+                let mut gone_rows = gone_rows;
                 for (index, row) in prepared {
                     let known = unless_damaged(tx.tables.held.read(&pair(id, index)))?.flatten();
                     let Some(HeldRow { first, since, wanted, .. }) = known else { continue };
@@ -121,8 +122,11 @@ impl Shared {
                     }
                     let at = usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX);
                     let verdict = blocks.get(&first).and_then(|block| block.get(at));
-                    if verdict.is_some_and(|verdict| verdict.outcome == RowOutcome::Held) {
-                        held.push((index, row, (first, at), since, wanted));
+                    match verdict.filter(|verdict| verdict.outcome == RowOutcome::Held) {
+                        None => {}
+                        // The mapping was changed meanwhile, and counts other rows.
+                        Some(verdict) if verdict.row != row.row() => gone_rows.push(index),
+                        Some(_) => held.push((index, row, (first, at), since, wanted)),
                     }
                 }
                 tx.dirty = true;

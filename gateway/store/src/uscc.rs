@@ -210,23 +210,21 @@ pub(crate) fn apply(tx: &mut Tx<'_>, line: &Line) -> Result<bool, StoreError> {
     let changed = match line.line.operation {
         Operation::Upsert if tx.tables.uscc.has(&line.key)? => false,
         Operation::Upsert => {
+            // The same line with another end takes the place of the one before: that is how a line
+            // is closed.
+            let begins = entry.period().0;
+            let same = |known: &UsccEntry| {
+                known.uscc() == entry.uscc() && known.period().0 == begins
+            };
+            let known = lines(tx, code, same)?;
             tx.dirty = true;
+            known.iter().try_for_each(|key| tx.tables.uscc.delete(key))?;
             let row = UsccRow { entry: entry.clone(), loaded: tx.now };
             tx.tables.uscc.put(&line.key, &row)?;
             true
         }
         Operation::Withdraw => {
-            let mut keys = Vec::new();
-            tx.tables.uscc.scan(code, |key, value| {
-                if !key.starts_with(code) {
-                    return Ok(false);
-                }
-                let row = unless_damaged(value.decode::<UsccRow>())?;
-                if row.is_some_and(|row| row.entry.uscc() == entry.uscc()) {
-                    keys.push(key.to_vec());
-                }
-                Ok(true)
-            })?;
+            let keys = lines(tx, code, |known| known.uscc() == entry.uscc())?;
             tx.dirty |= !keys.is_empty();
             keys.iter().try_for_each(|key| tx.tables.uscc.delete(key))?;
             !keys.is_empty()
@@ -238,6 +236,26 @@ pub(crate) fn apply(tx: &mut Tx<'_>, line: &Line) -> Result<bool, StoreError> {
         held::look_again(tx, code)?;
     }
     Ok(changed)
+}
+
+/// Keys of the lines of a code that are as wanted.
+fn lines(
+    tx: &Tx<'_>,
+    code: &[u8],
+    wanted: impl Fn(&UsccEntry) -> bool,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut keys = Vec::new();
+    tx.tables.uscc.scan(code, |key, value| {
+        if !key.starts_with(code) {
+            return Ok(false);
+        }
+        let row = unless_damaged(value.decode::<UsccRow>())?;
+        if row.is_some_and(|row| wanted(&row.entry)) {
+            keys.push(key.to_vec());
+        }
+        Ok(true)
+    })?;
+    Ok(keys)
 }
 
 /// Whether another line of the same code says otherwise for some day.

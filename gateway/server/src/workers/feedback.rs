@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const REST: u32 = 10;
 /// How long a message rests that cannot be told of for what is stored of it.
 const UNTOLD: Duration = Duration::from_secs(3_600);
+/// Messages a road may refuse one after another before it is taken to be the road's own trouble.
+const REFUSED: u32 = 3;
 /// Waits after a failure.
 const RETRY: RetryPolicy = RetryPolicy {
     base: Duration::from_secs(2),
@@ -72,13 +74,14 @@ impl Feedback {
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) -> Result<(), StoreError> {
         self.say(Ok("启动以来没有要反馈的".to_owned()));
         let mut resting = BTreeMap::new();
+        let mut refused = BTreeMap::new();
         let mut failures = 0;
         while !shutdown.has_begun() {
-            let wait = match self.round(&mut resting, &shutdown).await {
+            let wait = match self.round(&mut resting, &mut refused, &shutdown).await {
                 Ok(told) => {
                     if told > 0 {
                         self.say(Ok(format!("反馈了{told}个报文")));
-                    } else if failures > 0 {
+                    } else if failures > 0 && refused.is_empty() {
                         self.say(Ok("已恢复,没有要反馈的".to_owned()));
                     }
                     failures = 0;
@@ -120,15 +123,18 @@ impl Feedback {
         self.progress.set(feed, word);
     }
 
-    /// Tells of every message there is something to tell of, unless it rests; how many.
+    /// Tells of every message there is something to tell of, unless it rests; how many. `refused`:
+    /// how often in a row the road has refused a message. It rests the longer, and holds up no other.
     async fn round(
         self: &Arc<Self>,
         resting: &mut BTreeMap<u64, Instant>,
+        refused: &mut BTreeMap<u64, u32>,
         shutdown: &Shutdown,
     ) -> Result<u64, Halt> {
         resting.retain(|_, until| *until > Instant::now());
         let (mut after, mut told) = (None, 0_u64);
-        loop {
+        let (mut in_a_row, mut trouble) = (0, None);
+'pages: loop {
             let (store, feed) = (self.store.clone(), self.feed.id.clone());
             let page = move || store.feedback_pending(&feed, after, PAGE);
             let page = blocking(page).await??;
@@ -142,7 +148,16 @@ impl Feedback {
                 let rest = match self.tell(pending, shutdown).await {
                     Ok(()) => {
                         told += 1;
+                        in_a_row = 0;
+                        refused.remove(&pending.message);
                         begun.elapsed() * REST
+                    }
+                    Err(Halt::Road(fault)) => {
+                        let times = refused.entry(pending.message).or_default();
+                        *times = times.saturating_add(1);
+                        in_a_row += 1;
+                        trouble = Some(fault);
+                        RETRY.wait(*times, None, self.clock.now().0).unwrap_or(RETRY.cap)
                     }
                     // What is stored of this one: it holds up no other.
                     Err(Halt::Store(
@@ -158,9 +173,12 @@ impl Feedback {
                     Err(halt) => return Err(halt),
                 };
                 resting.insert(pending.message, Instant::now() + rest);
+                if in_a_row >= REFUSED {
+                    break 'pages;
+                }
             }
         }
-        Ok(told)
+        trouble.map_or(Ok(told), |fault| Err(Halt::Road(fault)))
     }
 
     async fn tell(

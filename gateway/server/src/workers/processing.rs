@@ -235,6 +235,11 @@ impl Processing {
         };
         let mut input = match self.store.payload(message.id) {
             Ok(input) => input,
+            // Neither the message's fault nor for good: too many open files, say.
+            Err(error @ (StoreError::Io(_) | StoreError::OutcomeUnknown)) => {
+                tracing::error!(id = message.id, %error, "a message could not be read");
+                return Err(HeldUp);
+            }
             Err(_) => return failed("processing.payload", "原始报文读取失败,请联系平台运维"),
         };
         let scratch = || Box::new(self.store.scratch()) as Box<dyn Scratch>;

@@ -156,6 +156,46 @@ fn lines_have_their_days_and_pages() {
 }
 
 #[test]
+fn a_line_is_closed_by_the_same_line_with_an_end() {
+    let bench = Bench::new();
+    let begun = date!(2015 - 10 - 01);
+    let line = |uscc, from, to| {
+        let entry = UsccEntry::new(code(0), uscc, (Some(from), to), "").unwrap();
+        TableLine { entry, operation: Operation::Upsert }
+    };
+    let (last, next) = (date!(2020 - 12 - 31), date!(2021 - 01 - 01));
+    for lines in [
+        vec![line(USCCS[0], begun, None)],
+        vec![line(USCCS[0], begun, Some(last)), line(USCCS[1], next, None)],
+    ] {
+        let loaded = bench.run(bench.store().load_uscc(lines)).unwrap();
+        assert_eq!(loaded.ambiguous, 0);
+    }
+    for (day, whose) in [(last, USCCS[0]), (next, USCCS[1])] {
+        let found = bench.store().look_up_uscc(&code(0), day).unwrap();
+        assert!(matches!(&found, Resolution::One { uscc, .. } if uscc == whose), "{found:?}");
+    }
+    assert_eq!(bench.store().uscc_lines(None, 9).unwrap().total, 2);
+    bench.sound();
+}
+
+#[test]
+fn another_row_does_not_take_the_place_of_a_held_one() {
+    let bench = Bench::new();
+    let rows: BTreeMap<_, _> = receive(&bench, "甲", &[0]).into_iter().collect();
+    let (id, index) = *rows.keys().next().unwrap();
+    load(&bench, 0, 0);
+    assert!(bench.run(bench.store().take_rerun(1, TRIES)).unwrap().is_some());
+    // The mapping was changed meanwhile: this index is another row's now.
+    let other = RowEntry { row: 3, ..judged(bench.store(), "乙", 0) };
+    let ends = bench.run(bench.store().commit_rerun(id, vec![(index, other)], Vec::new())).unwrap();
+    assert!(ends.is_empty());
+    assert_eq!(bench.store().verdicts(id, 0, 1).unwrap()[0].outcome, RowOutcome::Held);
+    assert!(bench.run(bench.store().take_rerun(1, TRIES)).unwrap().is_none(), "not for ever");
+    bench.sound();
+}
+
+#[test]
 fn what_came_later_is_not_undone_by_a_row_looked_at_again() {
     let bench = Bench::new();
     let rows: BTreeMap<_, _> = receive(&bench, "甲", &[0]).into_iter().collect();

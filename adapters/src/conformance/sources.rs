@@ -33,6 +33,9 @@ fn folder(after: &str) -> Fixture {
     if after == "move" {
         params["move-to"] = json!(done);
     }
+    if after != "leave" {
+        params["confirm-seconds"] = json!(3);
+    }
     let watched = path.clone();
     Fixture {
         kind: "folder",

@@ -73,7 +73,7 @@ async fn session(tcp: TcpStream, shelf: &Shelf) -> std::io::Result<()> {
     let mut io = BufReader::new(tcp);
     io.write_all(b"220 hi\r\n").await?;
     let mut data: Option<TcpListener> = None;
-    let mut from = Vec::new();
+    let (mut from, mut folder) = (Vec::new(), Vec::new());
     loop {
         let mut line = Vec::new();
         if io.read_until(b'\n', &mut line).await? == 0 {
@@ -89,7 +89,11 @@ async fn session(tcp: TcpStream, shelf: &Shelf) -> std::io::Result<()> {
         let answer: Vec<u8> = match &line[..at] {
             b"USER" | b"PASS" => b"230 in".to_vec(),
             b"FEAT" => b"211-F\r\n MLST type*;size*;modify*;\r\n211 End".to_vec(),
-            b"TYPE" | b"CWD" => b"250 ok".to_vec(),
+            b"CWD" => {
+                folder = [&path[..], b"/"].concat();
+                b"250 ok".to_vec()
+            }
+            b"TYPE" => b"200 ok".to_vec(),
             b"PWD" => b"257 \"/\"".to_vec(),
             b"PASV" => {
                 let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -100,7 +104,7 @@ async fn session(tcp: TcpStream, shelf: &Shelf) -> std::io::Result<()> {
             b"MLSD" => {
                 let mut listing = Vec::new();
                 for (path, put) in shelf.files.lock().unwrap().iter() {
-                    if let Some(name) = path.strip_prefix(b"/in/") {
+                    if let Some(name) = path.strip_prefix(&folder[..]) {
                         listing.extend_from_slice(&facts(put));
                         listing.extend_from_slice(name);
                         listing.extend_from_slice(b"\r\n");
@@ -117,7 +121,8 @@ async fn session(tcp: TcpStream, shelf: &Shelf) -> std::io::Result<()> {
                     shelf.files.lock().unwrap().get_mut(&path).unwrap().told += 1;
                     [b"250-x\r\n ", facts(&put).as_slice(), b"x\r\n250 End"].concat()
                 }
-                None => b"550 No such file or directory.".to_vec(),
+                // In words that nobody knows.
+                None => b"550 Computer says no.".to_vec(),
             },
             b"RETR" => {
                 shelf.asked.lock().unwrap().push(path.clone());

@@ -432,14 +432,15 @@ fn home(reply: Reply, names: Names) -> Vec<u8> {
 
 /// How servers say that there is no such file, in lower case. 550 alone says no more than that it
 /// cannot be done: for want of rights as well (vsftpd: `550 Failed to open file.`).
-const NOT_THERE: [&str; 13] = [
+const NOT_THERE: [&str; 14] = [
     "no such",
     "not found",
     "not exist",
     "doesn't exist",
     "cannot find",
     "can't find",
-    // The answers of vsftpd, pure-ftpd and wu-ftpd to SIZE.
+    // The answer of proftpd to MLST, those of vsftpd, pure-ftpd and wu-ftpd to SIZE.
+    "cannot be listed",
     "could not get file",
     "can't check for file existence",
     "not a plain file",
@@ -489,6 +490,7 @@ mod tests {
             "550 The system cannot find the file specified. ",
             "550 系统找不到指定的文件。",
             "550 Could not get file size.",
+            "550 '/done/a.csv' cannot be listed",
         ] {
             assert!(matches!(of(550, gone), Err(ServerError::Missing)), "{gone}");
         }

@@ -198,12 +198,20 @@ impl<S: Server> Place for Remote<S> {
             let from = join(&self.folder, name);
             let moved = async {
                 for attempt in 0..10_000 {
-                    let to = join(&self.done, &numbered(name, attempt));
-                    if stands_there(&mut link, &to).await? {
+                    let there = numbered(name, attempt);
+                    if stands_there(&mut link, &self.done, &there).await? {
                         continue;
                     }
+                    let to = join(&self.done, &there);
                     link.rename(&from, &to).await?;
-                    return still(&mut link, &from, &to, size).await;
+                    if still(&mut link, &to, size).await? {
+                        return Ok(true);
+                    }
+                    if stands_there(&mut link, &self.folder, name).await? {
+                        let why = "移走时文件仍在写入,原名已有新文件,请到移往的目录核对";
+                        return Err(ServerError::Refused(why.to_owned()));
+                    }
+                    return link.rename(&to, &from).await.map(|()| false);
                 }
                 Err(ServerError::Refused("同名文件太多".to_owned()))
             };
@@ -221,35 +229,34 @@ impl<S: Server> Place for Remote<S> {
     }
 }
 
-/// Whether something stands at a path. A server that does not say is believed in nothing: a rename
-/// might replace.
-async fn stands_there(link: &mut impl Link, path: &[u8]) -> Result<bool, ServerError> {
-    match link.stat(path, Stamp::default()).await {
+/// Whether a file stands in a folder. Where the server's words do not tell, its listing does: a
+/// rename might replace.
+async fn stands_there(
+    link: &mut impl Link,
+    folder: &[u8],
+    name: &[u8],
+) -> Result<bool, ServerError> {
+    match link.stat(&join(folder, name), Stamp::default()).await {
         Ok(_) => Ok(true),
         Err(ServerError::Missing) => Ok(false),
+        Err(ServerError::Refused(_)) => {
+            // Of names only: what time it is does not matter.
+            let listed = link.list(folder, Timestamp(0), &|_| false).await?;
+            Ok(listed.files.iter().any(|file| file.name == name))
+        }
         Err(error) => Err(error),
     }
 }
 
-/// Whether a file just renamed still has its size; if not, it is put back. A server that moves but
-/// does not tell sizes there is taken at its word.
-async fn still(
-    link: &mut impl Link,
-    from: &[u8],
-    to: &[u8],
-    size: Option<u64>,
-) -> Result<bool, ServerError> {
+/// Whether a file just renamed still has its size. A server that moves but does not tell sizes there
+/// is taken at its word.
+async fn still(link: &mut impl Link, to: &[u8], size: Option<u64>) -> Result<bool, ServerError> {
     let Some(size) = size else { return Ok(true) };
     match link.stat(to, Stamp::default()).await {
-        Ok(now) if now.size != size => {}
-        Err(error) if !error.stands() => return Err(error),
-        _ => return Ok(true),
+        Ok(now) => Ok(now.size == size),
+        Err(error) if error.stands() => Ok(true),
+        Err(error) => Err(error),
     }
-    if stands_there(link, from).await? {
-        let why = "移走时文件仍在写入,原名已有新文件,请到移往的目录核对";
-        return Err(ServerError::Refused(why.to_owned()));
-    }
-    link.rename(to, from).await.map(|()| false)
 }
 
 /// Why a file was not read to its end, and whether the session can be used further.

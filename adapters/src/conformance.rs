@@ -4,6 +4,10 @@
 
 use xinqiao_core::spi::{SecretRef, Secrets};
 
+#[cfg(test)]
+mod faulty_ftp;
+#[cfg(test)]
+mod files;
 mod harness;
 #[cfg(test)]
 mod pulls;

@@ -237,6 +237,33 @@ mod tests {
     }
 
     #[test]
+    fn a_record_path_that_leads_nowhere_is_not_an_empty_file() {
+        let end = |record: &str, text: &str| {
+            let spec =
+                FormatSpec { record: Some(record.to_owned()), ..FormatSpec::new(FormatKind::Xml) };
+            let (rows, end) = testing::decode(&spec, text.as_bytes());
+            assert_eq!(rows, [""; 0], "{text}");
+            end.map_err(|error| error.to_string())
+        };
+        for (text, told) in [
+            ("<datas><data><a>1</a></data></datas>", "根元素是 datas"),
+            ("<R><code>01</code></R>", "根元素是 R"),
+            ("<DATAS><LIST><DATA><a>1</a></DATA></LIST></DATAS>", "/DATAS 下是 LIST"),
+            ("<DATAS><n>0</n><data><a>1</a></data></DATAS>", "/DATAS 下是 n、data"),
+        ] {
+            let error = end("/DATAS/DATA", text).unwrap_err();
+            assert!(error.contains("记录路径 /DATAS/DATA 在文件中没有"), "{error}");
+            assert!(error.contains(told), "{error}");
+        }
+        for empty in ["<DATAS/>", "<DATAS>x</DATAS>", "<DATAS><n>0</n></DATAS>", "<datas/>"] {
+            end("/DATAS/DATA", empty).unwrap();
+        }
+        // The place is there, and nothing in it.
+        end("/E/Body/R", "<E><Header><a>1</a></Header><Body/></E>").unwrap();
+        assert!(end("/E/Body/R", "<E><Header><a>1</a></Header></E>").is_err());
+    }
+
+    #[test]
     fn a_broken_array_gives_the_rows_before_it_and_a_broken_line_only_itself() {
         let (rows, end) = decode(FormatKind::Json, br#"[{"a":1},{"a":"#);
         assert_eq!(rows, ["第1条 a|a=1:Number"]);

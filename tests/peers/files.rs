@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -49,7 +50,9 @@ impl Inbox for Desk {
                 bytes.extend_from_slice(&chunk);
                 (self.eye)(&name, bytes.len());
             }
-            *self.cursor.lock().unwrap() = arrival.cursor;
+            if let Some(cursor) = arrival.cursor {
+                *self.cursor.lock().unwrap() = Some(cursor);
+            }
             let bytes_len = bytes.len();
             self.held.lock().unwrap().push((name, bytes));
             self.changed.send_modify(|count| *count += 1);
@@ -205,7 +208,12 @@ async fn a_thousand_files(kind: Kind, after: &str) {
     writer.await.unwrap();
     // One more look, by a source that starts anew, finds nothing new.
     let looked = desk.changed.borrow().wrapping_add(2);
-    desk.run(source(&server, &params, PASSWORD), |desk| *desk.changed.borrow() >= looked).await;
+    let stay = if after == "leave" { 1000 } else { 0 };
+    let left = || std::fs::read_dir(&folder).unwrap().count();
+    desk.run(source(&server, &params, PASSWORD), |desk| {
+        *desk.changed.borrow() >= looked && left() == stay
+    })
+    .await;
     let held = desk.held.lock().unwrap().clone();
     println!("{kind:?}: {} files in {:?}", held.len(), begun.elapsed());
     assert!(killed.load(Ordering::Relaxed), "the server was killed in the middle of a file");
@@ -215,8 +223,7 @@ async fn a_thousand_files(kind: Kind, after: &str) {
     for (name, bytes) in &expected {
         assert!(held.get(name) == Some(bytes), "{name} is not as it was put there");
     }
-    let left = std::fs::read_dir(&folder).unwrap().count();
-    assert_eq!(left, if after == "leave" { 1000 } else { 0 });
+    assert_eq!(left(), stay);
     if after == "move" {
         assert_eq!(std::fs::read_dir(server.path("done")).unwrap().count(), 1000);
     }
@@ -462,6 +469,9 @@ async fn batches_become_files_with_manifests() {
             let manifest: Value = serde_json::from_slice(&manifest).unwrap();
             assert_eq!(manifest["file"], names[0]);
             assert_eq!(manifest["bytes"], bytes.len());
+            let told = Command::new("sha256sum").arg(folder.join(&names[0])).output().unwrap();
+            let told = String::from_utf8(told.stdout).unwrap();
+            assert_eq!(manifest["sha256"], told.split(' ').next().unwrap());
             assert_eq!(manifest["keys"], json!(["5be1-1", "77aa-3"]));
             assert!(names[0].starts_with("admin-penalty_2-") && names[0].ends_with(format));
             for name in &names {

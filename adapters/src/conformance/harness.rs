@@ -129,7 +129,9 @@ impl Inbox for TestInbox {
             if dying == Some(Dying::Before) {
                 self.die().await;
             }
-            *self.cursor.lock().unwrap() = arrival.cursor;
+            if let Some(cursor) = arrival.cursor {
+                *self.cursor.lock().unwrap() = Some(cursor);
+            }
             self.held.lock().unwrap().push(text);
             self.changed.send_modify(|count| *count += 1);
             if dying == Some(Dying::After) {

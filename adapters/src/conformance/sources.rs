@@ -33,6 +33,9 @@ fn folder(after: &str) -> Fixture {
     if after == "move" {
         params["move-to"] = json!(done);
     }
+    if after != "leave" {
+        params["confirm-seconds"] = json!(3);
+    }
     let watched = path.clone();
     // Named after how a text begins.
     let name = |text: &str| format!("{}.csv", text.chars().take(20).collect::<String>());

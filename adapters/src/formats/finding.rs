@@ -9,7 +9,6 @@ pub(super) fn malformed(message: String, fix: &str) -> Finding {
 }
 
 /// `row.instruction`: a note left among the data (填表说明); it is passed over.
-pub(super) fn instruction() -> Finding {
-    let message = "该行只有一格长文字,像是填表说明,没有当作数据".to_owned();
+pub(super) fn instruction(message: String) -> Finding {
     raised::ROW_INSTRUCTION.finding(None, None, message)
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use xinqiao_core::model::{
-    CellKind, Columns, FormatKind, FormatSpec, HeaderSpec, Place, Row, Shape,
+    CellKind, Columns, Finding, FormatKind, FormatSpec, HeaderSpec, Place, Row, Shape,
 };
 use xinqiao_core::spi::{DecodeError, Format, Limits, ReadSeek, RowSink};
 
@@ -18,7 +18,7 @@ const NOTE_COLUMNS: usize = 4;
 
 /// Workbooks, told by their bytes whatever the file's name. Every visible sheet on which a heading
 /// row is found is read (or the one named, visible or not); rows above the heading and blank rows
-/// are passed over. Hidden sheets hold the code lists of drop-downs.
+/// are passed over; other visible sheets with rows are told of. Hidden sheets hold the code lists of drop-downs.
 pub(super) struct Workbook;
 
 impl Format for Workbook {
@@ -34,10 +34,11 @@ impl Format for Workbook {
         sink: &mut dyn RowSink,
     ) -> Result<(), DecodeError> {
         let mut book = Book::open(input, limits)?;
-        let mut found = Vec::new();
+        let (mut found, mut missed) = (Vec::new(), Vec::new());
         for sheet in book.sheets(spec.sheet.as_deref()) {
-            if let Some((above, heading)) = find_heading(&mut book, &sheet, spec, limits)? {
-                found.push((sheet, above, heading));
+            match find_heading(&mut book, &sheet, spec, limits)? {
+                Some((above, heading)) => found.push((sheet, above, heading)),
+                None => missed.push(sheet),
             }
         }
         if found.is_empty() {
@@ -69,8 +70,28 @@ impl Format for Workbook {
                 return Ok(());
             }
         }
+        for sheet in missed {
+            let top = top_rows(&mut book, &sheet, limits)?;
+            let Some(first) = top.first() else { continue };
+            let place = Place { sheet: Some(Arc::from(sheet.as_str())), row: first.number };
+            if sink.bad_row(&place, not_read(&sheet, &top)).is_break() {
+                break;
+            }
+        }
         Ok(())
     }
+}
+
+/// A sheet that has rows and no heading, beside others that have one: a continuation perhaps, whose
+/// rows would be missing. One of single texts explains the others.
+fn not_read(sheet: &str, top: &[SheetRow]) -> Finding {
+    if top.iter().all(|row| row.len() <= 1) {
+        let message = format!("工作表“{sheet}”没有表头,像是填表说明,没有当作数据");
+        return finding::instruction(message);
+    }
+    let message = format!("工作表“{sheet}”中没有找到表头,其中的行都未读取");
+    let fix = "是续表的,请加上与其他工作表相同的表头后重新报送;不是数据的,请删去或隐藏";
+    finding::malformed(message, fix)
 }
 
 /// The first filled rows of a sheet: as many as the heading may stand in.
@@ -159,7 +180,8 @@ impl<'a> Out<'a> {
         }
         if self.heading.len() >= NOTE_COLUMNS && is_note(row) {
             let place = Place { sheet: self.row.place.sheet.clone(), row: row.number };
-            return Ok(self.sink.bad_row(&place, finding::instruction()));
+            let message = "该行只有一格长文字,像是填表说明,没有当作数据".to_owned();
+            return Ok(self.sink.bad_row(&place, finding::instruction(message)));
         }
         self.row.clear(row.number);
         for (column, text, kind) in row.cells() {

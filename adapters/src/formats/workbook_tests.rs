@@ -53,6 +53,30 @@ fn xlsx(sheets: &[&str]) -> Vec<u8> {
 }
 
 #[test]
+fn a_sheet_without_a_heading_is_told_of() {
+    let mut book = Writer::new();
+    let mut add = |name: &str, rows: &[&[&str]]| {
+        let sheet = book.add_worksheet();
+        sheet.set_name(name).unwrap();
+        for (at, cells) in (0u32..).zip(rows) {
+            for (column, text) in (0u16..).zip(*cells) {
+                sheet.write(at + 2, column, *text).unwrap();
+            }
+        }
+    };
+    add("处罚", &[&["名称", "文号"], &["甲", "1"]]);
+    add("处罚(续)", &[&["乙", "2"], &["丙", "3"]]);
+    add("空", &[]);
+    add("填表说明", &[&["各列均须填写"], &["不要合并单元格"]]);
+    let bytes = book.save_to_buffer().unwrap();
+    let (rows, end) = decode(&spec(), &bytes);
+    end.unwrap();
+    assert_eq!(rows, ["A4|名称=甲|文号=1", "3!row.malformed", "3!row.instruction"]);
+    let named = FormatSpec { sheet: Some("处罚".to_owned()), ..spec() };
+    assert_eq!(decode(&named, &bytes).0.len(), 1);
+}
+
+#[test]
 fn a_real_shape_comes_out_as_rows() {
     let (rows, end) = decode(&spec(), &xlsx(&["处罚"]));
     end.unwrap();

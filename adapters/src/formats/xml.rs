@@ -49,6 +49,7 @@ impl Format for Xml {
             rooted: false,
             local: spec.namespaces.is_empty(),
             record,
+            way: Way::default(),
             record_depth: None,
             columns: Columns::new(Shape::Tree),
             row: Row::new(),
@@ -99,7 +100,40 @@ impl Format for Xml {
         match (walk.open.is_empty(), walk.rooted) {
             (false, _) => Err(walk.broken("文件在元素结束之前就完了,可能不完整")),
             (true, false) => Err(walk.broken("没有根元素")),
-            (true, true) => Ok(()),
+            (true, true) => walk.lost(),
+        }
+    }
+}
+
+/// How far the record's path was met with, for when no record is.
+#[derive(Default)]
+struct Way {
+    /// The open elements that are the path's first ones.
+    on: usize,
+    /// The most there ever were.
+    deepest: usize,
+    /// Other elements just below those, the first few.
+    beside: Vec<String>,
+    /// Whether any of these has elements of its own, as a record has.
+    nested: bool,
+}
+
+impl Way {
+    const TOLD: usize = 5;
+
+    /// An element was opened at this depth, which is the path's next one or not.
+    fn meets(&mut self, depth: usize, is_next: bool, name: &str) {
+        if is_next && self.on + 1 == depth {
+            self.on = depth;
+            if depth > self.deepest {
+                *self = Self { on: depth, deepest: depth, ..Self::default() };
+            }
+        } else if self.on == self.deepest && self.on + 1 == depth {
+            if self.beside.len() < Self::TOLD && !self.beside.iter().any(|known| known == name) {
+                self.beside.push(name.to_owned());
+            }
+        } else if self.on == self.deepest && self.on + 2 == depth {
+            self.nested = true;
         }
     }
 }
@@ -117,6 +151,7 @@ struct Walk<'a> {
     rooted: bool,
     local: bool,
     record: Option<Vec<&'a str>>,
+    way: Way,
     record_depth: Option<usize>,
     columns: Columns,
     row: Row,
@@ -152,6 +187,13 @@ impl Walk<'_> {
             seen: HashMap::new(),
             has_children: false,
         });
+        if self.count == 0
+            && let Some(path) = &self.record
+            && let Some(open) = self.open.last()
+        {
+            let is_next = path.get(self.open.len() - 1) == Some(&open.name.as_str());
+            self.way.meets(self.open.len(), is_next, &open.name);
+        }
         if self.record_depth.is_none() && self.at_record() {
             self.count += 1;
             if self.count > self.limits.rows {
@@ -208,8 +250,29 @@ impl Walk<'_> {
             }
         } else {
             self.open.pop();
+            self.way.on = self.way.on.min(self.open.len());
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// A document without a record is empty, unless what looks like records stands elsewhere: then
+    /// the path is wrong, or the file.
+    fn lost(&self) -> Result<(), DecodeError> {
+        let Some(path) = self.record.as_ref().filter(|_| self.count == 0 && self.way.nested) else {
+            return Ok(());
+        };
+        let short = |name: &String| name.chars().take(40).collect::<String>();
+        let beside = self.way.beside.iter().map(short).collect::<Vec<_>>().join("、");
+        let met: String =
+            path.iter().take(self.way.deepest).map(|name| format!("/{name}")).collect();
+        let there = match met.as_str() {
+            "" => format!("根元素是 {beside}"),
+            met => format!("{met} 下是 {beside}"),
+        };
+        let path = path.join("/");
+        Err(self.broken(&format!(
+            "记录路径 /{path} 在文件中没有,{there};请核对映射规则的 record(区分大小写)与文件的结构"
+        )))
     }
 
     fn text(&mut self, text: &str) -> Result<ControlFlow<()>, DecodeError> {

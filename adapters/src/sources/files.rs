@@ -12,9 +12,10 @@ use xinqiao_core::spi::{
 };
 
 use super::{SourceFault, pause, wait_after};
-use crate::wire::files::{Exactly, Listed, Stamp};
+use crate::wire::files::{Exactly, Listed, Listing, Stamp};
 use crate::wire::params::Params;
 
+mod dispose;
 mod memory;
 pub(super) mod name;
 pub(super) mod remote;
@@ -30,20 +31,27 @@ pub(super) trait Place: Send + Sync + 'static {
     fn shown(&self) -> String;
     /// A name, for people.
     fn name(&self, name: &[u8]) -> String;
+    /// The bytes of a name, or of a part of one, as the place has them.
+    fn bytes(&self, name: &str) -> Vec<u8>;
     /// Its regular files, in any order; `exactly` tells of which the state must be exact.
     fn list<'a>(
         &'a self,
         now: Timestamp,
         exactly: Exactly<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Listed>, Trouble>>;
+    ) -> BoxFuture<'a, Result<Listing, Trouble>>;
     /// The file's bytes. It must look as listed before and after; else the stream ends with an error,
     /// and `why` tells of what kind.
     fn open<'a>(&'a self, file: &'a Listed, why: Why)
     -> BoxFuture<'a, Result<ByteStream, Trouble>>;
     /// The file's state now.
     fn stat<'a>(&'a self, file: &'a Listed) -> BoxFuture<'a, Result<Stamp, Trouble>>;
-    /// Moves a file out of the way; never in another's place.
-    fn move_aside<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<(), Trouble>>;
+    /// Moves a file out of the way; never in another's place. If it then is not of this `size` any
+    /// more, somebody was still writing to it: it is put back, and has [`Trouble::Changed`].
+    fn move_aside<'a>(
+        &'a self,
+        name: &'a [u8],
+        size: Option<u64>,
+    ) -> BoxFuture<'a, Result<(), Trouble>>;
     /// Deletes a file.
     fn delete<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<(), Trouble>>;
 }
@@ -57,6 +65,8 @@ pub(super) enum Trouble {
     Changed,
     /// Of this file only (Chinese).
     File(String),
+    /// The connection broke over this file; the others may fare better by a new one.
+    Broken(SourceFault),
     /// Of the place as a whole: the other files fare no better.
     Place(SourceFault),
 }
@@ -72,11 +82,20 @@ pub(super) enum After {
     Delete,
 }
 
+/// The usual [`Habits::confirm`]: far more than the pauses of a slow or stuck upload.
+const CONFIRM: Duration = Duration::from_secs(600);
+
+/// After so many connections in a row that broke over a file, it is not the files.
+const MOST_BROKEN: u32 = 3;
+
 /// The parameters that every source of files has.
 #[derive(Debug, Clone)]
 pub(super) struct Habits {
     pattern: String,
     settle: Duration,
+    /// How long a file must have stood still, seen again and again since it was taken, before it is
+    /// let go of: longer than any writer stalls.
+    confirm: Duration,
     poll: Duration,
     flag: Option<String>,
     pub(super) after: After,
@@ -86,11 +105,12 @@ pub(super) struct Habits {
 }
 
 impl Habits {
-    /// Reads `pattern`, `settle-seconds`, `poll-seconds`, `flag`, `after`, `max-bytes`, `sequence`,
-    /// `sequence-first`, and the folder to move to, whose key differs.
+    /// Reads `pattern`, `settle-seconds`, `confirm-seconds` (600), `poll-seconds`, `flag`, `after`,
+    /// `max-bytes`, `sequence`, `sequence-first`, and the folder to move to, whose key differs.
     pub(super) fn from_params(
         params: &mut Params<'_>,
         poll: Duration,
+        settle: Duration,
         aside: &'static str,
     ) -> (Self, String) {
         let poll_least = Duration::from_millis(1);
@@ -111,7 +131,8 @@ impl Habits {
         });
         let habits = Self {
             pattern: params.text("pattern").unwrap_or_else(|| "*".to_owned()).to_lowercase(),
-            settle: params.seconds("settle-seconds", Duration::from_secs(5), Duration::ZERO),
+            settle: params.seconds("settle-seconds", settle, Duration::ZERO),
+            confirm: params.seconds("confirm-seconds", CONFIRM, Duration::ZERO),
             poll: params.seconds("poll-seconds", poll, poll_least),
             flag: params.text("flag"),
             after: params.choice(
@@ -128,6 +149,9 @@ impl Habits {
         }
         if params.has(aside) && moved.is_empty() {
             params.problem_of(aside, "不能为空");
+        }
+        if habits.after == After::Leave && params.has("confirm-seconds") {
+            params.problem_of("confirm-seconds", "只与 after: move、delete 一起使用");
         }
         if habits.flag.as_deref() == Some("") {
             params.problem_of("flag", "不能为空");
@@ -192,6 +216,8 @@ struct Look {
     since: Timestamp,
     attempts: u32,
     not_before: Timestamp,
+    /// How long the file was when it was taken last, if it was while this process has run.
+    taken: Option<u64>,
 }
 
 type Looks = BTreeMap<Vec<u8>, Look>;
@@ -212,12 +238,16 @@ impl<P: Place> Watch<P> {
             listed = listing => listed,
             () = context.shutdown.begun() => return Ok(()),
         };
-        let mut listed = listed.map_err(|trouble| {
+        let Listing { files: mut listed, odd } = listed.map_err(|trouble| {
             let fault = self.of_place(trouble);
             context.inbox.progress(Err(&fault));
             fault.retry
         })?;
-        listed.sort_by(|a, b| (a.stamp.modified_ns, &a.name).cmp(&(b.stamp.modified_ns, &b.name)));
+        // The oldest first; those that failed before last, so that they hold up none of the others.
+        listed.sort_by_cached_key(|file| {
+            let attempts = looks.get(&file.name).map_or(0, |look| look.attempts);
+            (attempts, file.stamp.modified_ns, file.name.clone())
+        });
         // The memory is bounded by what stands in the place.
         let present: BTreeSet<u128> =
             listed.iter().map(|file| file.stamp.digest(&file.name)).collect();
@@ -225,8 +255,10 @@ impl<P: Place> Watch<P> {
         let names: BTreeSet<&[u8]> = listed.iter().map(|file| file.name.as_slice()).collect();
         looks.retain(|name, _| names.contains(name.as_slice()));
 
-        let mut trouble: Option<SourceFault> = None;
-        let mut count = 0_u64;
+        let flag = self.habits.flag.as_ref().map(|flag| self.place.bytes(flag));
+        let mut trouble = odd.first().map(|name| self.odd(name, odd.len()));
+        let mut notice: Option<SourceFault> = None;
+        let (mut count, mut broken) = (0_u64, 0);
         let mut waiting: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for file in &listed {
             if context.shutdown.has_begun() {
@@ -234,13 +266,11 @@ impl<P: Place> Watch<P> {
             }
             let now = context.clock.now();
             let text = self.place.name(&file.name);
-            if !self.wanted(file, &text, &names) {
+            let companions = flag.as_ref().map(|flag| companions(&file.name, flag, &names));
+            if !self.fits(&text) || companions.as_ref().is_some_and(Vec::is_empty) {
                 continue;
             }
             let is_taken = memory.taken.contains(&file.stamp.digest(&file.name));
-            if is_taken && self.habits.after == After::Leave {
-                continue;
-            }
             let number = self.habits.numbering.as_ref().and_then(|how| how.read(&text));
             if let (Some((series, number)), false) = (&number, is_taken) {
                 waiting.entry(series.clone()).or_default().insert(*number);
@@ -248,40 +278,56 @@ impl<P: Place> Watch<P> {
             let look =
                 looks.entry(file.name.clone()).or_insert_with(|| Look::first(file.stamp, now));
             if look.stamp != file.stamp || now < look.since {
-                *look = Look::first(file.stamp, now);
+                *look = Look { taken: look.taken, ..Look::first(file.stamp, now) };
             }
-            if now < look.not_before || !(is_taken || look.settled(now, self.habits.settle)) {
+            if is_taken {
+                look.taken = Some(file.stamp.size);
+            }
+            let still = if is_taken { self.habits.confirm } else { self.habits.settle };
+            let for_good = is_taken && self.habits.after == After::Leave;
+            if for_good || now < look.not_before || !look.settled(now, still) {
                 continue;
             }
             let done = if is_taken {
-                Ok(())
+                self.dispose(file, &text, companions.unwrap_or_default()).await
             } else {
-                self.take(context, file, number, memory).await.inspect(|()| count += 1)
+                self.take(context, file, number, memory).await
             };
-            let done = match done {
-                Ok(()) => self.dispose(file, &text).await,
-                failed => failed,
-            };
-            match done {
+            let (fault, is_broken) = match done {
                 Ok(()) => {
-                    looks.remove(&file.name);
-                }
-                Err(Failure::File(fault)) => {
-                    look.attempts += 1;
-                    let poll = self.habits.poll;
-                    let wait = wait_after(look.attempts, Retry::Backoff, poll, context);
-                    let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                    look.not_before = now.plus_millis(millis);
-                    trouble.get_or_insert(fault);
+                    broken = 0;
+                    if !is_taken {
+                        count += 1;
+                        if let Some(before) = look.taken.filter(|size| *size < file.stamp.size) {
+                            notice.get_or_insert(grew(&text, before, file.stamp.size));
+                        }
+                    }
+                    let since = context.clock.now();
+                    let taken = Some(file.stamp.size);
+                    *look = Look { taken, ..Look::first(file.stamp, since) };
+                    continue;
                 }
                 Err(Failure::Round(retry)) => return Err(retry),
                 Err(Failure::Place(fault)) => {
                     context.inbox.progress(Err(&fault));
                     return Err(fault.retry);
                 }
+                Err(Failure::File(fault)) => (fault, false),
+                Err(Failure::Broken(fault)) => (fault, true),
+            };
+            look.attempts += 1;
+            let wait = wait_after(look.attempts, Retry::Backoff, self.habits.poll, context);
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            look.not_before = now.plus_millis(millis);
+            broken = if is_broken { broken + 1 } else { 0 };
+            if broken >= MOST_BROKEN {
+                context.inbox.progress(Err(&fault));
+                return Err(fault.retry);
             }
+            trouble.get_or_insert(fault);
         }
-        self.tell(context, trouble.as_ref(), count, &waiting, memory);
+        // What is told once goes before what is told at every look.
+        self.tell(context, notice.or(trouble).as_ref(), count, &waiting, memory);
         Ok(())
     }
 
@@ -315,7 +361,7 @@ impl<P: Place> Watch<P> {
 
     fn of_place(&self, trouble: Trouble) -> SourceFault {
         let why = match trouble {
-            Trouble::Place(fault) => return fault,
+            Trouble::Place(fault) | Trouble::Broken(fault) => return fault,
             Trouble::Gone => "没有这个文件或目录".to_owned(),
             Trouble::Changed => "刚刚有变化".to_owned(),
             Trouble::File(why) => why,
@@ -324,18 +370,18 @@ impl<P: Place> Watch<P> {
         fault("source.folder-unreadable", Blame::Operator, text)
     }
 
+    /// Names that lead out of the folder: never touched.
+    fn odd(&self, name: &[u8], count: usize) -> SourceFault {
+        let shown: String = self.place.name(name).chars().filter(|c| !c.is_control()).collect();
+        let text = format!("有{count}个文件名不能用(如“{shown}”,含“/”),未接收,请对方改名");
+        fault("source.file-name", Blame::Agency, text)
+    }
+
     /// Whether a name is of a finished file that this source is for.
     fn fits(&self, text: &str) -> bool {
         is_whole_name(text)
             && matches(&self.habits.pattern, &text.to_lowercase())
             && self.habits.flag.as_deref().is_none_or(|flag| !text.ends_with(flag))
-    }
-
-    fn wanted(&self, file: &Listed, text: &str, names: &BTreeSet<&[u8]>) -> bool {
-        let flagged = |flag| {
-            companions(&file.name, flag).iter().any(|other| names.contains(other.as_slice()))
-        };
-        self.fits(text) && self.habits.flag.as_deref().is_none_or(flagged)
     }
 
     /// Hands one file to the inbox.
@@ -354,6 +400,7 @@ impl<P: Place> Watch<P> {
         }
         let failed = |trouble| match trouble {
             Trouble::Place(fault) => Failure::Place(fault),
+            Trouble::Broken(fault) => Failure::Broken(of_file(&text, fault)),
             Trouble::Changed => {
                 let why = format!("文件 {text} 在读取时仍有变化,稍后再取");
                 Failure::File(fault("source.file-changed", Blame::Agency, why))
@@ -373,21 +420,29 @@ impl<P: Place> Watch<P> {
             body = opening => body.map_err(failed)?,
             () = context.shutdown.begun() => return Err(Failure::Round(Retry::Backoff)),
         };
-        let mut after = memory.clone();
-        after.taken.insert(file.stamp.digest(&file.name));
-        if let Some((series, number)) = number {
-            after.series.take(&series, number, self.habits.first);
-        }
-        let cursor = Some(after.encode());
+        let digest = file.stamp.digest(&file.name);
+        memory.taken.insert(digest);
+        let before = number.map(|(series, number)| {
+            let before = memory.series.clone();
+            memory.series.take(&series, number, self.habits.first);
+            before
+        });
+        // What was numbered and is gone cannot be seen again after a crash.
+        let is_due = memory.is_due() || (before.is_some() && self.habits.after != After::Leave);
+        let cursor = is_due.then(|| memory.encode());
         let received =
             context.inbox.receive(Arrival { name: Some(text.clone()), body, cursor }).await;
         let refused = match received {
             Ok(_) => {
-                *memory = after;
+                memory.unkept = if is_due { 0 } else { memory.unkept + 1 };
                 return Ok(());
             }
             Err(refused) => refused,
         };
+        memory.taken.remove(&digest);
+        if let Some(before) = before {
+            memory.series = before;
+        }
         let why = why.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(trouble) = why {
             return Err(failed(trouble));
@@ -404,51 +459,30 @@ impl<P: Place> Watch<P> {
         context.inbox.progress(Err(refused.as_ref()));
         Err(Failure::Round(refused.retry()))
     }
-
-    /// What `after` asks for, once the receipt is there. A file that changed since is a new one
-    /// and stays.
-    async fn dispose(&self, file: &Listed, text: &str) -> Result<(), Failure> {
-        if self.habits.after == After::Leave {
-            return Ok(());
-        }
-        match self.place.stat(file).await {
-            Ok(stamp) if stamp == file.stamp => {}
-            Err(Trouble::Place(fault)) => return Err(Failure::Place(fault)),
-            _ => return Ok(()),
-        }
-        let mut files = vec![file.name.clone()];
-        if let Some(flag) = &self.habits.flag {
-            files.extend(companions(&file.name, flag));
-        }
-        for (i, name) in files.iter().enumerate() {
-            let done = match self.habits.after {
-                After::Move => self.place.move_aside(name).await,
-                After::Leave | After::Delete => self.place.delete(name).await,
-            };
-            let why = match done {
-                Ok(()) => continue,
-                Err(Trouble::Gone) if i > 0 => continue,
-                Err(Trouble::Place(fault)) => return Err(Failure::Place(fault)),
-                Err(Trouble::Gone) => "没有这个文件或目录".to_owned(),
-                Err(Trouble::Changed) => "刚刚有变化".to_owned(),
-                Err(Trouble::File(why)) => why,
-            };
-            let act = if self.habits.after == After::Move { "移走" } else { "删除" };
-            let text = format!("文件 {text} 已接收,但无法{act}({why})");
-            let fault = fault("source.file-not-moved", Blame::Operator, text);
-            return Err(Failure::File(fault));
-        }
-        Ok(())
-    }
 }
 
 enum Failure {
     /// Of this file only.
     File(SourceFault),
+    /// The connection broke over this file.
+    Broken(SourceFault),
     /// Of the place as a whole; not reported yet.
     Place(SourceFault),
     /// The round ends; what there was to report has been.
     Round(Retry),
+}
+
+fn of_file(name: &str, fault: SourceFault) -> SourceFault {
+    SourceFault { text: format!("文件 {name}:{}", fault.text), ..fault }
+}
+
+/// A file that was taken before it was all there; what was taken again is all of it.
+fn grew(name: &str, before: u64, now: u64) -> SourceFault {
+    let text = format!(
+        "文件 {name} 接收之后又变大({before}→{now}字节),已整个重新接收;先前收到的可能不完整,\
+         请核对。请报送单位先写成 .tmp 再改名,或加大 settle-seconds"
+    );
+    fault("source.file-grew", Blame::Agency, text)
 }
 
 pub(super) fn fault(code: &'static str, blame: Blame, text: String) -> SourceFault {
@@ -457,7 +491,7 @@ pub(super) fn fault(code: &'static str, blame: Blame, text: String) -> SourceFau
 
 impl Look {
     fn first(stamp: Stamp, now: Timestamp) -> Self {
-        Self { stamp, since: now, attempts: 0, not_before: Timestamp(0) }
+        Self { stamp, since: now, attempts: 0, not_before: Timestamp(0), taken: None }
     }
 
     /// Two looks `settle` apart saw the same, and the file's own time is as old. A time in the

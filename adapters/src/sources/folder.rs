@@ -21,7 +21,7 @@ use xinqiao_core::spi::{
 
 use super::files::name::numbered;
 use super::files::{After, Habits, Place, Trouble, Watch, Why, fault};
-use crate::wire::files::{Exactly, Listed, Names, Stamp};
+use crate::wire::files::{Exactly, Listed, Listing, Names, Stamp};
 use crate::wire::params::{Params, Problems};
 
 /// The kind `folder`. Parameters:
@@ -31,6 +31,7 @@ use crate::wire::params::{Params, Problems};
 /// | `path` | the folder; subfolders and symbolic links are not followed | required |
 /// | `pattern` | `*` and `?`, upper and lower case alike | `*` |
 /// | `settle-seconds` | how long size and time must stand still | 5 |
+/// | `confirm-seconds` | how long they must stand still before `after` is done | 600 |
 /// | `poll-seconds` | how often to look | 2 |
 /// | `flag` | suffix of a companion file (`a.csv.ok` or `a.ok`) that must be there | none |
 /// | `after` | `leave`, `move` or `delete`, once the receipt is there | `leave` |
@@ -55,7 +56,10 @@ impl SourceFactory for Folder {
         let problems = Problems::default();
         let mut params = Params::new(params, &problems);
         let path = PathBuf::from(params.need_text("path"));
-        let (habits, move_to) = Habits::from_params(&mut params, Duration::from_secs(2), "move-to");
+        let (habits, move_to) = {
+            let (poll, settle) = (Duration::from_secs(2), Duration::from_secs(5));
+            Habits::from_params(&mut params, poll, settle, "move-to")
+        };
         if habits.after == After::Move && Path::new(&move_to) == path {
             params.problem_of("move-to", "不能与 path 相同");
         }
@@ -83,11 +87,11 @@ impl Place for Local {
         Names::utf8().shown(name)
     }
 
-    fn list<'a>(
-        &'a self,
-        _: Timestamp,
-        _: Exactly<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Listed>, Trouble>> {
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        name.as_bytes().to_vec()
+    }
+
+    fn list<'a>(&'a self, _: Timestamp, _: Exactly<'a>) -> BoxFuture<'a, Result<Listing, Trouble>> {
         Box::pin(async move {
             let (path, aside) = (self.path.clone(), self.move_to.clone());
             let listed = tokio::task::spawn_blocking(move || list(&path, &aside)).await;
@@ -109,9 +113,14 @@ impl Place for Local {
         Box::pin(async move { stamp_of(&self.at(&file.name)).await.map_err(|e| trouble(&e)) })
     }
 
-    fn move_aside<'a>(&'a self, name: &'a [u8]) -> BoxFuture<'a, Result<(), Trouble>> {
+    fn move_aside<'a>(
+        &'a self,
+        name: &'a [u8],
+        size: Option<u64>,
+    ) -> BoxFuture<'a, Result<(), Trouble>> {
         Box::pin(async move {
-            move_into(&self.at(name), &self.move_to, name).await.map_err(|error| {
+            let from = self.at(name);
+            let to = move_into(&from, &self.move_to, name).await.map_err(|error| {
                 match error.kind() {
                     io::ErrorKind::CrossesDevices => Trouble::File(format!(
                         "{};move-to 须与 path 在同一文件系统",
@@ -119,7 +128,21 @@ impl Place for Local {
                     )),
                     _ => trouble(&error),
                 }
-            })
+            })?;
+            match (size, stamp_of(&to).await) {
+                (Some(size), Ok(now)) if now.size != size => {}
+                _ => return Ok(()),
+            }
+            // A link never replaces, as a rename would.
+            let back = async {
+                tokio::fs::hard_link(&to, &from).await?;
+                tokio::fs::remove_file(&to).await
+            };
+            back.await.map_err(|error| {
+                let (to, why) = (to.display(), io_words(&error));
+                Trouble::File(format!("移走时文件仍在写入,又不能移回({why}),请核对 {to}"))
+            })?;
+            Err(Trouble::Changed)
         })
     }
 
@@ -182,7 +205,7 @@ async fn stamp_of(path: &Path) -> io::Result<Stamp> {
 
 /// The regular files of a folder. Blocking. `aside` must be another folder: files moved from a
 /// folder into itself would come back for ever.
-fn list(path: &Path, aside: &Path) -> io::Result<Vec<Listed>> {
+fn list(path: &Path, aside: &Path) -> io::Result<Listing> {
     if !aside.as_os_str().is_empty() {
         let (here, there) = (std::fs::metadata(path)?, std::fs::metadata(aside)?);
         if (here.dev(), here.ino()) == (there.dev(), there.ino()) {
@@ -198,7 +221,7 @@ fn list(path: &Path, aside: &Path) -> io::Result<Vec<Listed>> {
             files.push(Listed { name: entry.file_name().into_vec(), stamp: stamp(&meta) });
         }
     }
-    Ok(files)
+    Ok(Listing { files, odd: Vec::new() })
 }
 
 /// Streams a file that must look like `expected` before and after: a change ends the stream with an
@@ -230,8 +253,8 @@ async fn read(path: &Path, expected: Stamp, why: Why) -> io::Result<ByteStream> 
 }
 
 /// Moves a file into a folder of the same file system. A taken name gets `-1`, `-2`, …; the name
-/// is reserved by an empty file first, because a rename silently replaces.
-async fn move_into(from: &Path, folder: &Path, name: &[u8]) -> io::Result<()> {
+/// is reserved by an empty file first, because a rename silently replaces. Tells where it is.
+async fn move_into(from: &Path, folder: &Path, name: &[u8]) -> io::Result<PathBuf> {
     tokio::fs::symlink_metadata(from).await?;
     for attempt in 0_u32.. {
         let to = folder.join(OsStr::from_bytes(&numbered(name, attempt)));
@@ -240,7 +263,7 @@ async fn move_into(from: &Path, folder: &Path, name: &[u8]) -> io::Result<()> {
             Err(error) => return Err(error),
             Ok(_) => {
                 return match tokio::fs::rename(from, &to).await {
-                    Ok(()) => Ok(()),
+                    Ok(()) => Ok(to),
                     Err(error) => {
                         let _ = tokio::fs::remove_file(&to).await;
                         Err(error)
@@ -315,6 +338,23 @@ mod tests {
         assert_eq!([read("a.csv"), read("a-1.csv"), read("a-2.csv")], ["1", "2", "3"]);
         assert!(move_into(&folder.path().join("none"), &aside, b"n").await.is_err());
         assert!(!aside.join("n").try_exists().unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_written_while_a_file_is_moved_brings_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Local { path: folder.path().join("in"), move_to: folder.path().join("done") };
+        std::fs::create_dir(&place.path).unwrap();
+        std::fs::create_dir(&place.move_to).unwrap();
+        let (here, there) = (place.path.join("a.csv"), place.move_to.join("a.csv"));
+        std::fs::write(&here, "12").unwrap();
+        let moved = place.move_aside(b"a.csv", Some(1)).await;
+        assert!(matches!(moved, Err(Trouble::Changed)), "{moved:?}");
+        assert_eq!(std::fs::read_to_string(&here).unwrap(), "12");
+        assert!(!there.try_exists().unwrap());
+        place.move_aside(b"a.csv", Some(2)).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "12");
+        assert!(!here.try_exists().unwrap());
     }
 
     #[tokio::test]

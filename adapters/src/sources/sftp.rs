@@ -9,7 +9,7 @@ use super::files::remote::watch;
 use crate::wire::params::{Params, Problems};
 use crate::wire::sftp::Sftp as Server;
 
-/// The kind `sftp`. Parameters, beside `pattern`, `settle-seconds`, `flag`, `after`, `max-bytes`,
+/// The kind `sftp`. Parameters, beside `pattern`, `confirm-seconds`, `flag`, `after`, `max-bytes`,
 /// `sequence` and `sequence-first` of [`super::folder::Folder`]:
 ///
 /// | name | meaning | default |
@@ -23,6 +23,7 @@ use crate::wire::sftp::Sftp as Server;
 /// | `done-directory` | where to, with `after: move` | with `move` |
 /// | `feedback-directory` | folder that verdicts are put into | none |
 /// | `poll-seconds` | how often to look | 30 |
+/// | `settle-seconds` | how long size and time must stand still | 60 |
 /// | `allow` | addresses that may be connected to | any |
 /// | `connect-seconds`, `read-seconds` | time-outs | 10, 30 |
 pub(super) struct Sftp;

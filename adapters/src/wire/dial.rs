@@ -12,7 +12,8 @@ use xinqiao_core::fault::io_words;
 use super::params::Params;
 
 /// Services that give a machine's own credentials to whoever asks from it: no agency is there.
-const METADATA: [IpAddr; 3] = [
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)),
@@ -68,14 +69,15 @@ impl Outbound {
     pub(crate) fn permits(&self, address: IpAddr) -> Result<(), DialError> {
         let address = address.to_canonical();
         let forbidden = |why| Err(DialError::Forbidden(address, why));
-        let link_local = match address {
+        let reached = behind_nat64(address);
+        let link_local = match reached {
             IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
             IpAddr::V6(v6) => v6.is_unicast_link_local(),
         };
-        if link_local || METADATA.contains(&address) {
+        if link_local || METADATA.contains(&reached) {
             return forbidden("链路本地或云主机元数据地址");
         }
-        if address.is_unspecified() || address.is_multicast() {
+        if reached.is_unspecified() || reached.is_multicast() {
             return forbidden("不是一台主机的地址");
         }
         if !self.allow.is_empty() && !self.allow.iter().any(|net| net.holds(address)) {
@@ -148,6 +150,17 @@ impl Outbound {
     }
 }
 
+/// The address that a translator (RFC 6052, `64:ff9b::/96`) leads to; any other as it is.
+fn behind_nat64(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => match v6.octets() {
+            [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => [a, b, c, d].into(),
+            _ => address,
+        },
+        IpAddr::V4(_) => address,
+    }
+}
+
 impl Net {
     fn parse(text: &str) -> Option<Self> {
         let (base, bits) = match text.trim().split_once('/') {
@@ -195,7 +208,11 @@ mod tests {
             "169.254.169.254",
             "::ffff:169.254.169.254",
             "100.100.100.200",
+            "168.63.129.16",
             "fd00:ec2::254",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b::168.63.129.16",
+            "64:ff9b::",
             "fe80::1",
             "0.0.0.0",
             "224.0.0.1",
@@ -203,7 +220,9 @@ mod tests {
         ] {
             assert!(any.permits(bad.parse().unwrap()).is_err(), "{bad}");
         }
-        for good in ["10.1.2.3", "127.0.0.1", "192.168.1.1", "::1", "2001:db8::1"] {
+        for good in
+            ["10.1.2.3", "127.0.0.1", "192.168.1.1", "::1", "2001:db8::1", "64:ff9b::10.1.2.3"]
+        {
             assert!(any.permits(good.parse().unwrap()).is_ok(), "{good}");
         }
     }

@@ -1,9 +1,11 @@
 //! What files look like wherever they stand, and what every server of files can do.
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 use encoding_rs::{Encoding, GB18030, UTF_8};
+use tokio::time::timeout;
 use xinqiao_core::model::Timestamp;
 
 use super::digest::digest;
@@ -55,6 +57,26 @@ pub(crate) struct Listed {
     pub(crate) name: Vec<u8>,
     /// Its state.
     pub(crate) stamp: Stamp,
+}
+
+/// What stands in a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Listing {
+    /// Its regular files.
+    pub(crate) files: Vec<Listed>,
+    /// Names of files that are none of this folder's (`../x`): a server that lists them is odd or
+    /// hostile. They are told of and never used.
+    pub(crate) odd: Vec<Vec<u8>>,
+}
+
+impl Listing {
+    /// A file as a server lists it. A backslash is no border: it is a byte of GB18030's characters,
+    /// and paths are the server's own, which have `/`.
+    pub(crate) fn add(&mut self, file: Listed) {
+        let is_odd = matches!(file.name.as_slice(), b"." | b"..")
+            || file.name.iter().any(|byte| matches!(byte, b'/' | 0));
+        if is_odd { self.odd.push(file.name) } else { self.files.push(file) }
+    }
 }
 
 /// Why a server of files did not do something.
@@ -151,7 +173,7 @@ pub(crate) trait Link: Send + 'static {
         folder: &[u8],
         now: Timestamp,
         exactly: Exactly<'_>,
-    ) -> impl Future<Output = Result<Vec<Listed>, ServerError>> + Send;
+    ) -> impl Future<Output = Result<Listing, ServerError>> + Send;
     /// The state of a regular file, as [`Link::list`] tells it; `listed` is what it told last.
     fn stat(
         &mut self,
@@ -178,22 +200,40 @@ pub(crate) trait Link: Send + 'static {
     fn remove(&mut self, path: &[u8]) -> impl Future<Output = Result<(), ServerError>> + Send;
 }
 
-/// Puts a file there, whole or not at all: under a temporary name (`.part`), then renamed.
+/// What every transfer may take, however little there is.
+pub(crate) const GRACE: Duration = Duration::from_secs(600);
+
+/// How long the transfer of so many bytes may take: `grace`, and a second for every 4 KiB. Without
+/// it a byte now and then would hold a feed or a target for ever.
+pub(crate) fn longest(bytes: u64, grace: Duration) -> Duration {
+    grace + Duration::from_secs(bytes / 4096)
+}
+
+/// A transfer that took [`longest`].
+pub(crate) fn too_slow() -> ServerError {
+    ServerError::Broken("传输太慢,已放弃".to_owned())
+}
+
+/// Puts a file there, whole or not at all: under a temporary name (`.part`), then renamed. Writing
+/// it may take [`longest`].
 pub(crate) async fn put_whole(
     link: &mut impl Link,
     folder: &[u8],
     name: &[u8],
     bytes: &Bytes,
+    grace: Duration,
 ) -> Result<(), ServerError> {
     let to = join(folder, name);
     let part = [to.as_slice(), b".part"].concat();
-    link.write(&part, bytes).await?;
+    let most = longest(u64::try_from(bytes.len()).unwrap_or(u64::MAX), grace);
+    timeout(most, link.write(&part, bytes)).await.map_err(|_| too_slow())??;
     match link.rename(&part, &to).await {
         // Servers that do not replace: the temporary file has everything in the moment between.
         Err(ServerError::Refused(_)) => {
             match link.remove(&to).await {
-                Ok(()) | Err(ServerError::Missing) => {}
-                Err(error) => return Err(error),
+                Err(error) if !error.stands() => return Err(error),
+                // What cannot be removed was not there, or the rename says why.
+                _ => {}
             }
             link.rename(&part, &to).await
         }

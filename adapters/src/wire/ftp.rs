@@ -22,7 +22,7 @@ use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::Secrets;
 
 use super::dial::{DialError, Outbound};
-use super::files::{Exactly, Link, Listed, Names, Server, ServerError, Stamp};
+use super::files::{Exactly, Link, Listing, Names, Server, ServerError, Stamp};
 use super::params::Params;
 use super::tls::{tls, tls_words};
 
@@ -294,7 +294,7 @@ impl Link for FtpLink {
         folder: &[u8],
         now: Timestamp,
         exactly: Exactly<'_>,
-    ) -> Result<Vec<Listed>, ServerError> {
+    ) -> Result<Listing, ServerError> {
         let path = self.absolute(folder);
         missing(self.control.ask("CWD", &path).await?)?;
         if self.machine {
@@ -303,7 +303,8 @@ impl Link for FtpLink {
                 listed => return listed,
             }
         }
-        let mut listed = self.lines("LIST", |line| listing::list(line, now)).await?;
+        let mut listing = self.lines("LIST", |line| listing::list(line, now)).await?;
+        let listed = &mut listing.files;
         let names: HashSet<&[u8]> = listed.iter().map(|file| file.name.as_slice()).collect();
         self.seen.retain(|name, _| names.contains(name.as_slice()));
         let mut gone = Vec::new();
@@ -334,7 +335,7 @@ impl Link for FtpLink {
         for at in gone.into_iter().rev() {
             listed.swap_remove(at);
         }
-        Ok(listed)
+        Ok(listing)
     }
 
     async fn stat(&mut self, path: &[u8], listed: Stamp) -> Result<Stamp, ServerError> {
@@ -373,10 +374,9 @@ impl Link for FtpLink {
             return Ok(Some(chunk.freeze()));
         }
         self.reading = None;
-        // Only this says that all of it came: a broken connection looks like an end.
-        let done = self.control.reply().await?;
-        done.expect(2).map_err(|error| ServerError::Broken(error.to_string()))?;
-        Ok(None)
+        // Only this says that all of it came: a broken connection looks like an end. What it refuses
+        // (426, 451) is this file; the session stands.
+        self.control.reply().await?.expect(2).map(|_| None)
     }
 
     async fn write(&mut self, path: &[u8], bytes: &Bytes) -> Result<(), ServerError> {
@@ -430,15 +430,35 @@ fn home(reply: Reply, names: Names) -> Vec<u8> {
     names.bytes(&path.filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".to_owned()))
 }
 
-/// A reply that must be of class 2; 550 is that there is no such file.
+/// How servers say that there is no such file, in lower case. 550 alone says no more than that it
+/// cannot be done: for want of rights as well (vsftpd: `550 Failed to open file.`).
+const NOT_THERE: [&str; 14] = [
+    "no such",
+    "not found",
+    "not exist",
+    "doesn't exist",
+    "cannot find",
+    "can't find",
+    // The answer of proftpd to MLST, those of vsftpd, pure-ftpd and wu-ftpd to SIZE.
+    "cannot be listed",
+    "could not get file",
+    "can't check for file existence",
+    "not a plain file",
+    "不存在",
+    "找不到",
+    "没有那个文件",
+    "无此文件",
+];
+
+/// A reply that must be of class 2, or says that there is no such file.
 fn missing(reply: Reply) -> Result<Reply, ServerError> {
     missing_at(reply, 2)
 }
 
 fn missing_at(reply: Reply, class: u16) -> Result<Reply, ServerError> {
-    let is_550 = reply.code == 550;
-    let denied = is_550 && reply.text.to_lowercase().contains("permission denied");
-    if is_550 && !denied { Err(ServerError::Missing) } else { reply.expect(class) }
+    let said = reply.text.to_lowercase();
+    let is_missing = reply.code == 550 && NOT_THERE.iter().any(|words| said.contains(words));
+    if is_missing { Err(ServerError::Missing) } else { reply.expect(class) }
 }
 
 fn unreachable(error: &DialError) -> ServerError {
@@ -459,5 +479,26 @@ mod tests {
         assert_eq!(of("257 \"/a \"\"b\"\"\""), "/a \"b\"");
         assert_eq!(of("257 \"C:\\x\""), "/");
         assert_eq!(of("550 no"), "/");
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_from_what_may_not_be_done() {
+        let of = |code, text: &str| missing(Reply { code, text: text.to_owned() });
+        for gone in [
+            "550 a.csv: No such file or directory",
+            "550 File not found",
+            "550 The system cannot find the file specified. ",
+            "550 系统找不到指定的文件。",
+            "550 Could not get file size.",
+            "550 '/done/a.csv' cannot be listed",
+        ] {
+            assert!(matches!(of(550, gone), Err(ServerError::Missing)), "{gone}");
+        }
+        for refused in ["550 Failed to open file.", "550 Permission denied.", "550 拒绝访问。"]
+        {
+            let told = of(550, refused);
+            assert!(matches!(&told, Err(ServerError::Refused(why)) if why == refused), "{told:?}");
+        }
+        assert!(matches!(of(553, "553 no such"), Err(ServerError::Refused(_))));
     }
 }

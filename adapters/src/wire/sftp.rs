@@ -20,7 +20,9 @@ use xinqiao_core::model::Timestamp;
 use xinqiao_core::spi::{BoxFuture, Secrets};
 
 use super::dial::Outbound;
-use super::files::{Exactly, Link, Listed, MOST_FILES, Names, Server, ServerError, Stamp, said};
+use super::files::{
+    Exactly, Link, Listed, Listing, MOST_FILES, Names, Server, ServerError, Stamp, said,
+};
 use super::params::Params;
 
 /// Every server must take reads and writes of this length (draft-ietf-secsh-filexfer-02 §3).
@@ -277,9 +279,9 @@ impl Link for SftpLink {
         folder: &[u8],
         _: Timestamp,
         _: Exactly<'_>,
-    ) -> Result<Vec<Listed>, ServerError> {
+    ) -> Result<Listing, ServerError> {
         let handle = self.session.opendir(path(folder)).await.map_err(failed)?.handle;
-        let mut files = Vec::new();
+        let mut listing = Listing::default();
         let mut count = 0;
         loop {
             let page = match self.session.readdir(&handle).await {
@@ -291,14 +293,14 @@ impl Link for SftpLink {
             if page.is_empty() || count > MOST_FILES {
                 return Err(ServerError::Broken(format!("目录中的条目超过{MOST_FILES}个")));
             }
-            files.extend(page.into_iter().filter_map(|file| {
-                let plain = !file.filename.is_empty() && !file.filename.contains(['/', '\0']);
-                let stamp = regular(&file.attrs)?;
-                plain.then(|| Listed { name: file.filename.into_bytes(), stamp })
-            }));
+            for file in page {
+                if let Some(stamp) = regular(&file.attrs).filter(|_| !file.filename.is_empty()) {
+                    listing.add(Listed { name: file.filename.into_bytes(), stamp });
+                }
+            }
         }
         self.session.close(handle).await.map_err(failed)?;
-        Ok(files)
+        Ok(listing)
     }
 
     async fn stat(&mut self, at: &[u8], _: Stamp) -> Result<Stamp, ServerError> {
@@ -328,7 +330,17 @@ impl Link for SftpLink {
             reading.next += u64::from(PIECE);
         }
         let piece = reading.pieces.next().await.unwrap_or_else(|| Ok(Vec::new()));
-        let piece = piece.map_err(failed)?;
+        let piece = match piece.map_err(failed) {
+            Ok(piece) => piece,
+            Err(error) => {
+                let handle = std::mem::take(&mut reading.handle);
+                self.reading = None;
+                if error.stands() {
+                    self.session.close(handle).await.map_err(failed)?;
+                }
+                return Err(error);
+            }
+        };
         if !piece.is_empty() {
             return Ok(Some(piece.into()));
         }

@@ -140,6 +140,9 @@ impl Server {
         if after == "move" {
             merge(&mut params, &json!({ "done-directory": self.path("done") }));
         }
+        if after != "leave" {
+            merge(&mut params, &json!({ "confirm-seconds": 2 }));
+        }
         params
     }
 

@@ -12,9 +12,22 @@ pub(super) struct Memory {
     pub(super) series: Series,
     /// The gaps told last; not kept over a restart.
     pub(super) told: String,
+    /// How many were taken since the memory was kept last; likewise.
+    pub(super) unkept: usize,
 }
 
+/// So many files are remembered whatever it costs: 16 KiB of cursor.
+const CHEAP: usize = 1024;
+
 impl Memory {
+    /// Whether the memory is to be kept with the file just taken. All of it is written every time:
+    /// where many files stand, only with every so manieth, so that a file costs about 16 KiB
+    /// however many there are. After a crash the few in between are handed over again, and the
+    /// inbox knows them by their content.
+    pub(super) fn is_due(&self) -> bool {
+        self.unkept >= self.taken.len() / CHEAP
+    }
+
     /// Layout of the cursor: `f1`, then the 16-byte digest of every file taken that still stands in
     /// the place; with numbered files `f2`, how many digests there are (4 bytes), the digests, and
     /// the series as text. Another layout reads as nothing taken: the inbox knows duplicates by
@@ -49,13 +62,30 @@ impl Memory {
             }
             _ => (BTreeSet::new(), ""),
         };
-        Self { taken, series: Series::decode(series), told: String::new() }
+        Self { taken, series: Series::decode(series), ..Self::default() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_costs_as_much_among_many_as_among_few() {
+        let (mut memory, mut written) = (Memory::default(), 0);
+        for n in 0..50_000 {
+            memory.taken.insert(n);
+            if memory.is_due() {
+                written += 16 * memory.taken.len();
+                memory.unkept = 0;
+            } else {
+                memory.unkept += 1;
+            }
+            assert!(memory.unkept < 50, "few are handed over again");
+            assert!(n > 1000 || memory.unkept == 0, "none, among few");
+        }
+        assert!(written < 50_000 * (16 << 10), "{written}");
+    }
 
     #[test]
     fn the_cursor_reads_back_and_foreign_ones_are_empty() {

@@ -1,5 +1,7 @@
 //! Names of files: which are finished, which are wanted, which go along with another.
 
+use std::collections::BTreeSet;
+
 /// Whether the name is of a finished file: hidden, temporary and office lock files are not.
 pub(super) fn is_whole_name(name: &str) -> bool {
     let name = name.to_lowercase();
@@ -7,11 +9,11 @@ pub(super) fn is_whole_name(name: &str) -> bool {
     !begun && ![".tmp", ".part", ".filepart"].iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// The companion files that may say `name` is whole: `a.csv.ok` and `a.ok`.
-pub(super) fn companions(name: &[u8], flag: &str) -> Vec<Vec<u8>> {
-    let with = |stem: &[u8]| [stem, flag.as_bytes()].concat();
+/// The companion files among `names` that say `name` is whole: `a.csv.ok` and `a.ok`.
+pub(super) fn companions(name: &[u8], flag: &[u8], names: &BTreeSet<&[u8]>) -> Vec<Vec<u8>> {
+    let with = |stem: &[u8]| [stem, flag].concat();
     let mut files = vec![with(name), with(split(name).0)];
-    files.retain(|file| file != name);
+    files.retain(|file| file != name && names.contains(file.as_slice()));
     files.dedup();
     files
 }
@@ -87,8 +89,11 @@ mod tests {
             assert!(!is_whole_name(name), "{name}");
         }
         assert!(is_whole_name("a.csv"));
-        assert_eq!(companions(b"a.csv", ".ok"), [b"a.csv.ok".as_slice(), b"a.ok"]);
-        assert_eq!(companions(b"a", ".ok"), [b"a.ok"]);
+        let names: BTreeSet<&[u8]> = [b"a.csv.ok".as_slice(), b"a.ok", b"b.csv.ok"].into();
+        assert_eq!(companions(b"a.csv", b".ok", &names), [b"a.csv.ok".as_slice(), b"a.ok"]);
+        assert_eq!(companions(b"a", b".ok", &names), [b"a.ok"]);
+        assert_eq!(companions(b"b.csv", b".ok", &names), [b"b.csv.ok"]);
+        assert!(companions(b"c.csv", b".ok", &names).is_empty());
         assert_eq!(numbered(b"a.tar.gz", 2), b"a.tar-2.gz");
         assert_eq!(numbered(b".a", 1), b".a-1");
     }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::reply::broken;
 use super::{FtpLink, Pipe, missing_at};
-use crate::wire::files::{Listed, MOST_FILES, ServerError};
+use crate::wire::files::{Listed, Listing, MOST_FILES, ServerError};
 
 impl FtpLink {
     /// The files of a listing, which must end within bounds and be confirmed.
@@ -18,9 +18,9 @@ impl FtpLink {
         &mut self,
         verb: &str,
         parse: impl Fn(&[u8]) -> Option<Listed> + Send,
-    ) -> Result<Vec<Listed>, ServerError> {
+    ) -> Result<Listing, ServerError> {
         let mut data = BufReader::new(self.transfer(verb, b"").await?);
-        let (mut files, mut line) = (Vec::new(), Vec::new());
+        let (mut listing, mut line) = (Listing::default(), Vec::new());
         // Folders and odd lines count: time is bounded too.
         for _ in 0..MOST_FILES {
             line.clear();
@@ -29,12 +29,14 @@ impl FtpLink {
             if within(self.read, read).await? == 0 {
                 drop(data);
                 self.control.reply().await?.expect(2)?;
-                return Ok(files);
+                return Ok(listing);
             }
             while line.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
                 line.pop();
             }
-            files.extend(parse(&line));
+            if let Some(file) = parse(&line) {
+                listing.add(file);
+            }
         }
         Err(ServerError::Broken(format!("目录中的条目超过{MOST_FILES}个")))
     }

@@ -23,13 +23,13 @@ pub(super) fn mlsd(line: &[u8]) -> Option<Listed> {
         }
     }
     let stamp = Stamp::told(size?, modified, unique);
-    (file && plain(name)).then(|| Listed { name: name.to_vec(), stamp })
+    (file && !name.is_empty()).then(|| Listed { name: name.to_vec(), stamp })
 }
 
 /// One file of a `LIST` line.
 pub(super) fn list(line: &[u8], now: Timestamp) -> Option<Listed> {
     let listed = if line.first()?.is_ascii_digit() { windows(line) } else { unix(line, now) }?;
-    plain(&listed.name).then_some(listed)
+    (!listed.name.is_empty()).then_some(listed)
 }
 
 /// `YYYYMMDDHHMMSS`, UTC, as MLSD and MDTM tell times; fractions are dropped.
@@ -173,11 +173,6 @@ fn clock(text: &str) -> Option<Time> {
     Time::from_hms(hour, minute, second).ok()
 }
 
-/// Whether it names a file of this folder and nothing else: a server that lists `../x` is hostile.
-fn plain(name: &[u8]) -> bool {
-    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | b'\\' | 0))
-}
-
 fn small(number: u16) -> Option<u8> {
     u8::try_from(number).ok()
 }
@@ -216,7 +211,6 @@ mod tests {
             b"type=cdir;modify=20261123040000; .",
             b"type=OS.unix=slink:/x;size=1; link",
             b"type=file;modify=20261123040000; unsized",
-            b"type=file;size=1; ../../etc/passwd",
             b"type=file;size=1; ",
             b"",
         ] {
@@ -243,7 +237,6 @@ mod tests {
             "drwxr-xr-x 2 u g 4096 Nov 23 12:00 sub",
             "lrwxrwxrwx 1 u g 4 Nov 23 12:00 link -> a.csv",
             "11-23-26  12:00PM  <DIR>  sub",
-            "-rw-r--r-- 1 u g 7 Nov 23 12:00 ../x",
             "-rw-r--r-- 1 u g 7 Nov 23 12:00",
             "-",
             "",
@@ -252,6 +245,13 @@ mod tests {
         }
         let gb = super::list(b"-rw-r--r-- 1 u g 7 11\xd4\xc2 23 12:00 \xb4\xa6.csv", NOW).unwrap();
         assert_eq!(gb.name, b"\xb4\xa6.csv");
+        // 誠 ends with the byte of a backslash.
+        let gb = mlsd(b"type=file;size=1; \xd5\x5c.csv").unwrap();
+        let out = mlsd(b"type=file;size=1; ../../etc/passwd").unwrap();
+        let mut listing = crate::wire::files::Listing::default();
+        listing.add(gb.clone());
+        listing.add(out.clone());
+        assert_eq!((listing.files, listing.odd), (vec![gb], vec![out.name]));
     }
 
     #[test]

@@ -288,7 +288,7 @@ fn a_target_that_takes_a_repetition_for_news_gets_none_by_itself() {
     for id in [1, 2] {
         let item = bench.store().item(id).unwrap();
         assert_eq!(item.state, ItemState::Dead);
-        assert!(item.history.iter().any(|event| event.kind == EventKind::Doubtful));
+        assert!(item.history.iter().any(|event| event.what == EventKind::Doubtful));
     }
     // A person decides; a correction is news.
     bench.act(1, QueueAct::Retry).unwrap();

@@ -47,6 +47,8 @@ pub(crate) struct Sums {
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
     pub(crate) aside: u64,
+    /// Most attempts that an end has cut short for one message: the sixth would set it aside.
+    pub(crate) tries: u32,
     pub(crate) again: u64,
     pub(crate) unsound: u64,
     pub(crate) checks: u64,
@@ -140,6 +142,8 @@ impl Sources {
     pub(crate) fn look(&self, site: &Site, since: usize, sums: &mut Sums) -> Result<()> {
         let store = site.store()?;
         sound(&store, sums)?;
+        let pending = store.pending(1_000, &BTreeSet::new())?;
+        sums.tries = pending.iter().map(|it| it.attempts).max().max(Some(sums.tries)).unwrap_or(0);
         for (index, receipt) in self.receipts().iter().enumerate() {
             sums.lost += u64::from(!held(&store, receipt, index >= since)?);
         }
@@ -272,7 +276,7 @@ impl std::fmt::Display for Sums {
         write!(
             f,
             "{} receipts held, {} files taken ({} rows); {} lost; {} delivered twice by key; \
-             {} rows sent again; {} messages set aside; fsck and books unclean {} of {} times",
+             {} rows sent again; {} messages set aside, most attempts cut short for one {}; fsck and books unclean {} of {} times",
             self.receipts,
             self.files,
             self.rows,
@@ -280,6 +284,7 @@ impl std::fmt::Display for Sums {
             self.doubled,
             self.again,
             self.aside,
+            self.tries,
             self.unsound,
             self.checks,
         )

@@ -177,7 +177,20 @@ impl FileSink for Feedback {
                 let mut file = File::create(&part).await?;
                 file.write_all(&bytes).await?;
                 file.sync_all().await?;
-                tokio::fs::rename(&part, self.0.join(&name)).await
+                tokio::fs::rename(&part, self.0.join(&name)).await?;
+                // The store remembers that the agency was told, and nobody tells it again.
+                match File::open(&self.0).await?.sync_all().await {
+                    // Some network shares know no such thing.
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                        ) =>
+                    {
+                        Ok(())
+                    }
+                    other => other,
+                }
             };
             put.await.map_err(|error: io::Error| {
                 let (folder, why) = (self.0.display(), io_words(&error));

@@ -24,6 +24,10 @@ use crate::seal::Seals;
 use crate::tables::{Tables, engine};
 use crate::{FeedCounters, ItemState, StoreError};
 
+/// How far the clock may go back, as when it is set right by a little, before what waits for a time
+/// is tried at once.
+const JUMP_MILLIS: u64 = 60_000;
+
 /// Requests that may wait.
 const WAITING: usize = 4_096;
 /// Requests and bytes in one commit.
@@ -98,6 +102,11 @@ pub(crate) struct State {
     pub leases: BTreeMap<TargetId, BTreeMap<u64, Timestamp>>,
     /// Items that could not be leased because something of theirs is damaged.
     pub damaged: BTreeSet<u64>,
+    /// What the clock said last.
+    pub seen: Timestamp,
+    /// Targets whose waiting items are due whatever their time says: it was given by a clock that
+    /// has jumped back since, and may be years ahead.
+    pub jumped: BTreeSet<TargetId>,
 }
 
 impl State {
@@ -111,7 +120,17 @@ impl State {
             undeduped: BTreeSet::new(),
             leases: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            seen: Timestamp::default(),
+            jumped: BTreeSet::new(),
         }
+    }
+
+    fn clock_says(&mut self, now: Timestamp) {
+        if now.plus_millis(JUMP_MILLIS) < self.seen {
+            tracing::warn!("the clock has jumped back: what waits is tried again");
+            self.jumped = self.targets.keys().cloned().collect();
+        }
+        self.seen = now;
     }
 }
 
@@ -360,7 +379,9 @@ fn run(
     while let Some(first) = waiting.first(queue) {
         let mut replies = Vec::new();
         let more = || waiting.next(queue);
-        let done = batch(db, quick_repair, &mut state, clock.now(), first, more, &mut replies);
+        let now = clock.now();
+        state.clock_says(now);
+        let done = batch(db, quick_repair, &mut state, now, first, more, &mut replies);
         match done {
             Ok((received, ready)) => {
                 replies.into_iter().for_each(|reply| reply(Ok(())));

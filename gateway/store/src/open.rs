@@ -76,15 +76,14 @@ pub(crate) fn open(
     let path = dir.join(DATABASE);
     let mut builder = Builder::new();
     builder.set_cache_size(options.cache_bytes);
-    let db = open_db(&builder, &path).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
-        DatabaseError::Storage(StorageError::Io(error)) => io(error),
-        other => OpenError::Io(other.to_string()),
-    })?;
+    create(&builder, &path)?;
+    let db = open_db(&builder, &path).map_err(engine)?;
     if path.is_file() {
         // The engine makes it as the umask says.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(io)?;
     }
+    // Its entry in the folder too must outlive a power cut, before anything in it is promised.
+    sync_dir(dir).map_err(io)?;
     // Only now, with the lock held, may files be touched that another process might be using.
     clean_spool(&layout.spool()).map_err(io)?;
 
@@ -110,6 +109,26 @@ pub(crate) fn open(
         spooled: AtomicU64::new(0),
         damaged: Default::default(),
     })))
+}
+
+/// Makes an empty database, whole before it bears its name: the engine does not open one whose making
+/// was cut short. Whoever of several processes comes first makes it.
+fn create(builder: &Builder, path: &Path) -> Result<(), OpenError> {
+    if path.try_exists().map_err(io)? {
+        return Ok(());
+    }
+    let begun = path.with_extension(format!("new-{}", std::process::id()));
+    let made = match fs::remove_file(&begun) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io(error)),
+        _ => builder.create(&begun).map(drop).map_err(engine),
+    };
+    let named = made.and_then(|()| match fs::hard_link(&begun, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io(error)),
+        _ => Ok(()),
+    });
+    // One that stays does no harm.
+    let _ = fs::remove_file(&begun);
+    named
 }
 
 /// Checks format and keys, takes in what the committer keeps in memory; how many messages wait.
@@ -177,6 +196,14 @@ fn clean_spool(spool: &Path) -> std::io::Result<()> {
         fs::remove_file(entry?.path())?;
     }
     Ok(())
+}
+
+fn engine(error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
+        DatabaseError::Storage(StorageError::Io(error)) => io(error),
+        other => OpenError::Io(other.to_string()),
+    }
 }
 
 fn io(error: std::io::Error) -> OpenError {

@@ -283,15 +283,19 @@ fn lease(
             leases.remove(&id);
         }
     }
+    let jumped = tx.state.jumped.contains(target);
     let mut due = Vec::new();
     tx.tables.waiting.scan_prefix(&id_prefix(target.as_str()), |rest| {
         let (at, id) = two_numbers(rest)?;
-        let come = at <= now.0;
+        let come = jumped || at <= now.0;
         if come {
             due.push((at, id));
         }
         Ok(come && due.len() < PROMOTED)
     })?;
+    if due.len() < PROMOTED {
+        tx.state.jumped.remove(target);
+    }
     for (at, id) in due {
         match unless_damaged(item(tx, id))? {
             Some(mut item) => move_to(tx, id, &mut item, ItemState::Ready, None)?,

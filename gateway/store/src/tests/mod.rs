@@ -72,6 +72,17 @@ impl Bench {
         self.store = Some(self.open(self.key.clone()).unwrap());
     }
 
+    /// Opens what lies on the disk at this moment in another place, as a machine that was switched
+    /// off finds it; nothing of the former process is closed before.
+    fn crash(&mut self) {
+        let copy = tempfile::tempdir().unwrap();
+        copy_all(self.dir.path(), copy.path());
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let store = Store::open(copy.path(), options(), clock, self.key.clone()).unwrap();
+        self.store = Some(store);
+        self.dir = copy;
+    }
+
     fn open(&self, key: StorageKey) -> Result<Store, OpenError> {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         Store::open(self.dir.path(), options(), clock, key)
@@ -129,6 +140,18 @@ impl Bench {
     #[track_caller]
     fn sound(&self) {
         assert_eq!(self.store().fsck().unwrap(), Vec::<String>::new());
+    }
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let copy = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&copy).unwrap();
+            copy_all(&entry.path(), &copy);
+        } else {
+            std::fs::copy(entry.path(), copy).unwrap();
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Random histories against a model a page long: records, items, leases, acts, restarts.
+//! Random histories against a model of two pages: records of several agencies for several targets,
+//! items, leases, acts, restarts, crashes, and a clock that jumps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +8,28 @@ use proptest::prelude::*;
 use super::*;
 
 const RECORDS: [&str; 3] = ["1", "2", "3"];
-const TARGETS: [&str; 2] = ["platform", "province"];
+const TARGETS: [&str; 3] = ["platform", "province", "ministry"];
+/// Feeds and whose they are; any may correct what another has sent.
+const FEEDS: [(&str, &str); 2] = [("f-1", "scjg"), ("f-2", "sthj")];
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Record, content, withdraw, second target too.
-    Commit(usize, u8, bool, bool),
+    /// By which feed, record, content, withdraw, how many targets.
+    Commit(usize, usize, u8, bool, usize),
     Lease(usize, usize),
     /// Which token ever given out, and how it ends.
     Settle(usize, u8),
+    /// Which token ever given out.
+    Extend(usize),
     Act(u64, QueueAct),
     Advance(u64),
+    /// The clock jumps back.
+    Back(u64),
     /// The agency is told of so many messages.
     Tell(usize),
     Reopen,
+    /// What lies on the disk at this moment is opened elsewhere; nothing is closed before.
+    Crash,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -31,14 +40,17 @@ fn step() -> impl Strategy<Value = Step> {
         Just(QueueAct::Drop)
     ];
     prop_oneof![
-        4 => (0..3usize, 0..4u8, any::<bool>(), any::<bool>())
-            .prop_map(|(r, c, w, t)| Step::Commit(r, c, w, t)),
-        4 => (0..2usize, 1..3usize).prop_map(|(t, n)| Step::Lease(t, n)),
-        5 => (0..40usize, 0..4u8).prop_map(|(n, e)| Step::Settle(n, e)),
-        2 => (1..7u64, act).prop_map(|(id, act)| Step::Act(id, act)),
+        4 => (0..2usize, 0..3usize, 0..4u8, any::<bool>(), 1..4usize)
+            .prop_map(|(f, r, c, w, t)| Step::Commit(f, r, c, w, t)),
+        4 => (0..3usize, 1..3usize).prop_map(|(t, n)| Step::Lease(t, n)),
+        5 => (0..40usize, 0..5u8).prop_map(|(n, e)| Step::Settle(n, e)),
+        2 => (0..40usize).prop_map(Step::Extend),
+        2 => (1..10u64, act).prop_map(|(id, act)| Step::Act(id, act)),
         2 => prop_oneof![Just(LEASE / 2), Just(LEASE), Just(3 * DAY)].prop_map(Step::Advance),
+        1 => prop_oneof![Just(LEASE / 2), Just(2 * LEASE)].prop_map(Step::Back),
         2 => (1..4usize).prop_map(Step::Tell),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Crash),
     ]
 }
 
@@ -58,8 +70,13 @@ struct Item {
 #[derive(Debug, Default)]
 struct Model {
     now: u64,
+    /// What the clock said last, and the targets whose waiting items are due since it jumped back.
+    seen: u64,
+    jumped: BTreeSet<usize>,
     /// Contents of each record's versions.
     records: BTreeMap<usize, Vec<(u8, bool)>>,
+    /// The feeds they came by.
+    feeds: BTreeMap<usize, Vec<usize>>,
     items: BTreeMap<u64, Item>,
     seq: u64,
     /// Messages that each version of a record came in.
@@ -69,7 +86,13 @@ struct Model {
 }
 
 impl Model {
-    fn commit(&mut self, record: usize, content: (u8, bool), targets: usize) -> RowOutcome {
+    fn commit(
+        &mut self,
+        feed: usize,
+        record: usize,
+        content: (u8, bool),
+        targets: usize,
+    ) -> RowOutcome {
         let versions = self.records.entry(record).or_default();
         if versions.last() == Some(&content) {
             return RowOutcome::Duplicate;
@@ -78,6 +101,7 @@ impl Model {
             return RowOutcome::Stale;
         }
         versions.push(content);
+        self.feeds.entry(record).or_default().push(feed);
         let version = versions.len();
         self.seq += 1;
         for item in self.items.values_mut().filter(|item| item.record == record) {
@@ -137,7 +161,25 @@ impl Model {
         }
     }
 
+    /// The store looks at the clock.
+    fn look(&mut self) {
+        if self.now + 60_000 < self.seen {
+            self.jumped = self.items.values().map(|item| item.target).collect();
+        }
+        self.seen = self.now;
+    }
+
+    /// Whoever held leases is gone.
+    fn restart(&mut self) {
+        (self.seen, self.jumped) = (0, BTreeSet::new());
+        let leased = |(id, item): (&u64, &Item)| (item.state == ItemState::Leased).then_some(*id);
+        for id in self.items.iter().filter_map(leased).collect::<Vec<_>>() {
+            self.give_back(id);
+        }
+    }
+
     fn lease(&mut self, target: usize, limit: usize) -> Vec<(LeaseToken, usize, u32)> {
+        let jumped = self.jumped.remove(&target);
         for id in self.items.keys().copied().collect::<Vec<_>>() {
             let (item, now) = (&self.items[&id], self.now);
             if item.target != target {
@@ -145,7 +187,7 @@ impl Model {
             }
             match item.state {
                 ItemState::Leased if item.until <= now => self.give_back(id),
-                ItemState::Waiting if item.due <= now => {
+                ItemState::Waiting if jumped || item.due <= now => {
                     self.items.get_mut(&id).unwrap().state = ItemState::Ready;
                 }
                 _ => {}
@@ -169,6 +211,16 @@ impl Model {
             .collect()
     }
 
+    fn extend(&mut self, token: LeaseToken) {
+        let until = self.now + LEASE;
+        if let Some(item) = self.items.get_mut(&token.id)
+            && item.state == ItemState::Leased
+            && item.fence == token.fence
+        {
+            item.until = until;
+        }
+    }
+
     fn settle(&mut self, token: LeaseToken, end: u8) -> bool {
         let Some(item) = self.items.get_mut(&token.id) else { return false };
         if item.state != ItemState::Leased || item.fence != token.fence {
@@ -181,8 +233,8 @@ impl Model {
         let newest = self.records[&item.record].len();
         item.delivered |= end == 0;
         item.due = self.now + LEASE / 2;
-        item.state = [ItemState::Done, ItemState::Refused, ItemState::Waiting, ItemState::Dead]
-            [usize::from(end)];
+        use ItemState::*;
+        item.state = [Done, Refused, Waiting, Dead, Dead][usize::from(end)];
         if newest != item.version {
             item.reset();
             item.version = newest;
@@ -219,9 +271,9 @@ impl Item {
     }
 }
 
-fn content(record: usize, text: u8, withdrawn: bool, both: bool) -> NewVersion {
+fn content(record: usize, text: u8, withdrawn: bool, targets: usize) -> NewVersion {
     let operation = if withdrawn { Operation::Withdraw } else { Operation::Upsert };
-    let targets = if both { &TARGETS[..] } else { &TARGETS[..1] };
+    let targets = &TARGETS[..targets];
     let mut new = version(RECORDS[record], &text.to_string(), operation, targets);
     let days = time::Duration::days(record as i64);
     new.deadlines.pledged = date!(2026 - 11 - 27).saturating_sub(days);
@@ -233,7 +285,8 @@ fn end(kind: u8, now: u64) -> SettledAs {
         0 => SettledAs::Accepted,
         1 => refused(),
         2 => SettledAs::Retry { due: Timestamp(now + LEASE / 2), error: "忙".to_owned() },
-        _ => SettledAs::Dead { error: "用尽".to_owned() },
+        3 => SettledAs::Dead { error: "用尽".to_owned() },
+        _ => SettledAs::Doubtful { error: "不明".to_owned() },
     }
 }
 
@@ -244,12 +297,16 @@ fn compare(bench: &Bench, model: &Model) -> Result<(), TestCaseError> {
             (view.state, view.version as usize, view.attempts),
             (item.state, item.version, item.attempts)
         );
+        let (_, agency) = FEEDS[model.feeds[&item.record][item.version - 1]];
+        prop_assert_eq!(view.agency.as_str(), agency);
     }
     let mut untold = BTreeSet::new();
-    for pending in bench.store().feedback_pending(&feed("f-1"), None, usize::MAX).unwrap() {
-        let rows = bench.store().feedback_rows(&feed("f-1"), pending.message, 0, 10).unwrap();
-        untold.extend(pending.whole.map(|_| (pending.message, true)));
-        untold.extend(rows.iter().map(|(index, _)| (pending.message, *index > 0)));
+    for feed in FEEDS.map(|(name, _)| feed(name)) {
+        for pending in bench.store().feedback_pending(&feed, None, usize::MAX).unwrap() {
+            let rows = bench.store().feedback_rows(&feed, pending.message, 0, 10).unwrap();
+            untold.extend(pending.whole.map(|_| (pending.message, true)));
+            untold.extend(rows.iter().map(|(index, _)| (pending.message, *index > 0)));
+        }
     }
     prop_assert_eq!(&untold, &model.untold);
     prop_assert_eq!(bench.store().status().unwrap().seq, model.seq);
@@ -257,21 +314,39 @@ fn compare(bench: &Bench, model: &Model) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Commits one row in a message of its own, by a feed.
+fn put(bench: &Bench, by: usize, body: &str, version: NewVersion) -> (u64, RowOutcome) {
+    let (name, agency) = (feed(FEEDS[by].0), AgencyId::new(FEEDS[by].1).unwrap());
+    let came = bench.run(bench.store().receive(&name, &agency, arrival(body.as_bytes()), 1 << 20));
+    let message = came.unwrap().message;
+    let done = bench.run(bench.store().commit_rows(vec![chunk(message, vec![entry(version)])]));
+    (message, done.unwrap()[0].rows[0])
+}
+
+/// As many as `PROPTEST_CASES` says, or few enough for every build.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(48, |cases| cases.parse().unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_behaves_as_its_model(steps in prop::collection::vec(step(), 1..60)) {
         let mut bench = Bench::new();
-        bench.run(bench.store().set_feedback([feed("f-1")].into())).unwrap();
+        let feeds = FEEDS.map(|(name, _)| feed(name));
+        bench.run(bench.store().set_feedback(feeds.clone().into())).unwrap();
         let mut model = Model { now: NOON, ..Model::default() };
         let mut tokens: Vec<LeaseToken> = Vec::new();
         for (n, step) in steps.into_iter().enumerate() {
+            if !matches!(step, Step::Advance(_) | Step::Back(_) | Step::Tell(_) | Step::Reopen | Step::Crash) {
+                model.look();
+            }
             match step {
-                Step::Commit(record, text, withdrawn, both) => {
-                    let new = content(record, text, withdrawn, both);
-                    let ours = model.commit(record, (text, withdrawn), 1 + usize::from(both));
-                    let (message, outcome) = bench.put(&format!("m{n}"), new);
+                Step::Commit(by, record, text, withdrawn, targets) => {
+                    let new = content(record, text, withdrawn, targets);
+                    let ours = model.commit(by, record, (text, withdrawn), targets);
+                    let (message, outcome) = put(&bench, by, &format!("m{n}"), new);
                     prop_assert_eq!(outcome, ours);
                     model.came(record, (text, withdrawn), message);
                 }
@@ -290,6 +365,12 @@ proptest! {
                         prop_assert_eq!(bench.settle(*token, end(kind, model.now)), ours);
                     }
                 }
+                Step::Extend(which) => {
+                    if let Some(token) = tokens.iter().rev().nth(which % tokens.len().max(1)) {
+                        model.extend(*token);
+                        bench.run(bench.store().extend(vec![*token], LEASE)).unwrap();
+                    }
+                }
                 Step::Act(id, act) => {
                     prop_assert_eq!(bench.act(id, act).is_ok(), model.act(id, act));
                 }
@@ -297,21 +378,29 @@ proptest! {
                     model.now += millis;
                     bench.clock.advance(millis);
                 }
+                Step::Back(millis) => {
+                    model.now -= millis;
+                    bench.clock.0.fetch_sub(millis, Ordering::SeqCst);
+                }
                 Step::Tell(count) => {
                     let store = bench.store();
-                    for told in store.feedback_pending(&feed("f-1"), None, count).unwrap() {
-                        let (message, mark) = (told.message, told.mark);
-                        bench.run(store.feedback_given(&feed("f-1"), message, mark)).unwrap();
-                        model.untold.retain(|(untold, _)| *untold != message);
+                    for feed in &feeds {
+                        for told in store.feedback_pending(feed, None, count).unwrap() {
+                            let (message, mark) = (told.message, told.mark);
+                            bench.run(store.feedback_given(feed, message, mark)).unwrap();
+                            model.look();
+                            model.untold.retain(|(untold, _)| *untold != message);
+                        }
                     }
                 }
                 Step::Reopen => {
                     bench.reopen();
-                    for (id, item) in &model.items.iter().map(|(i, m)| (*i, m.state)).collect::<Vec<_>>() {
-                        if *item == ItemState::Leased {
-                            model.give_back(*id);
-                        }
-                    }
+                    model.restart();
+                }
+                Step::Crash => {
+                    bench.crash();
+                    model.restart();
+                    prop_assert_eq!(bench.store().fsck().unwrap(), Vec::<String>::new());
                 }
             }
             compare(&bench, &model)?;

@@ -39,13 +39,13 @@ impl Shared {
             .commit(1_024, move |tx| {
                 let key = key(&agency, &dataset, period);
                 let known: Option<ZeroRow> = tx.tables.zero.read(&key)?;
-                let mut row = known.unwrap_or_default();
+                let mut row = match known {
+                    None if !declared => return Err(StoreError::NotFound),
+                    known => known.unwrap_or_default(),
+                };
                 let stands = row.events.last().is_some_and(|last| last.declared);
                 let changes = stands != declared;
                 if changes {
-                    if !declared && row.events.is_empty() {
-                        return Err(StoreError::NotFound);
-                    }
                     if row.events.len() >= HISTORY {
                         row.events.remove(0);
                     }

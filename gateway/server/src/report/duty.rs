@@ -303,13 +303,12 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "2026-10 零报告",
                 "2026-W40 缺报",
+                "2026-10 零报告",
                 "2026-W41 零报告",
                 "2026-W42 零报告",
                 "2026-W43 零报告"
             ]
-            .map(str::to_owned)
         );
         assert_eq!((figures.zero, figures.missing, figures.unasked), (3, 1, 1));
         // One decision in the month, and its zero report covers no week of it any more.
@@ -317,8 +316,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "2026-10 有数据(作废)",
                 "2026-W40 缺报",
+                "2026-10 有数据(作废)",
                 "2026-W41 缺报(作废)",
                 "2026-W42 有数据(作废)",
                 "2026-W43 缺报(作废)"

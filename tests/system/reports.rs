@@ -24,12 +24,13 @@ const START: u64 = 1_741_147_200_000;
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
-/// A clock that stands still until it is set.
+/// A clock that is set by hand, and goes on by a millisecond whenever somebody looks: a file is
+/// settled when time has passed since it was first seen.
 struct Hand(AtomicU64);
 
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.0.fetch_add(1, Ordering::SeqCst))
     }
 }
 
@@ -100,6 +101,7 @@ impl Scene {
         let rows = before + rows.len() as u64;
         until("the rows are judged", || {
             let counters = self.counters(feed);
+            assert_eq!(counters.failed_messages, 0, "{counters:?}");
             (counters.rows, counters.pending_messages) == (rows, 0)
         })
         .await;

@@ -21,7 +21,7 @@ use xinqiao_core::deadline::LateOwner;
 use xinqiao_core::model::{AgencyId, DatasetId, FeedId, Timestamp};
 use xinqiao_core::report::{Basis, Figures, RowFigures, at_risk_until};
 use xinqiao_http::control::{Client, ClientError, FeedReport};
-use xinqiao_store::{LateRecord, RecordsQuestion};
+use xinqiao_store::{FeedCounters, LateRecord, RecordsQuestion, StatusView};
 
 use crate::config::Duties;
 
@@ -180,8 +180,15 @@ pub(crate) async fn make(
     found.records(client, &question).await?;
     found.rows(client).await?;
     let periods = plan.stand(&found.days, now, &names, calendar);
-    let moved = client.status().await?.status != before.status;
+    let moved = counters(client.status().await?.status) != counters(before.status);
     Ok(found.report(ask, periods, &names, now, moved))
+}
+
+/// What must stand still for the figures to add up: another attempt changes none.
+fn counters(status: StatusView) -> BTreeMap<FeedId, FeedCounters> {
+    let mut feeds = status.feeds;
+    feeds.values_mut().for_each(|feed| feed.retried = 0);
+    feeds
 }
 
 /// What was found so far.

@@ -109,6 +109,8 @@ fn sheet<'b>(
 
 /// The form that municipal platforms ask for every month. What only the agency knows is left blank.
 fn form(sheet: &mut Worksheet, report: &Report, style: &Style) -> Result<(), XlsxError> {
+    // What is still to be filled in is no zero.
+    sheet.set_formula_result_default("");
     let last = FORM_COLUMNS - 1;
     let title = format!("“双公示”工作{}数据统计表", report.title);
     sheet.merge_range(0, 0, 0, last, &title, &style.title)?;
@@ -175,12 +177,13 @@ fn form(sheet: &mut Worksheet, report: &Report, style: &Style) -> Result<(), Xls
             continue;
         }
         let name = letter(column);
+        let all = format!("{name}{}:{name}{row}", FORM_ROWS + 1);
         let formula = match row {
-            FORM_ROWS => "0".to_owned(),
-            _ => format!("SUM({name}{}:{name}{row})", FORM_ROWS + 1),
+            FORM_ROWS => "\"\"".to_owned(),
+            _ => format!("IF(COUNT({all})=0,\"\",SUM({all}))"),
         };
-        let known = form_sum(report, column);
-        let formula = Formula::new(formula).set_result(known.to_string());
+        let known = form_sum(report, column).map_or_else(String::new, |sum| sum.to_string());
+        let formula = Formula::new(formula).set_result(known);
         sheet.write_formula_with_format(row, column, formula, &style.total_count)?;
     }
     sheet.set_freeze_panes(FORM_ROWS, 1)?;
@@ -225,17 +228,18 @@ fn form_cells(
     Ok(())
 }
 
-/// What a column of the form adds up to.
-fn form_sum(report: &Report, column: u16) -> u64 {
-    let of = |line: &&Line| {
+/// What a column of the form adds up to, as far as it is filled in.
+fn form_sum(report: &Report, column: u16) -> Option<u64> {
+    let filled = |line: &Line| {
         let at = FORM_AT.into_iter().zip(DOUBLE).find(|(_, (id, _))| double(line) == Some(id));
-        match at.and_then(|(at, _)| column.checked_sub(at)) {
-            Some(2) => line.records.records,
-            Some(5) => line.records.accepted,
-            _ => 0,
+        match at.and_then(|(at, _)| column.checked_sub(at))? {
+            0 | 3 => zero_reason(report, line).map(|_| 0),
+            2 => Some(line.records.records),
+            5 => Some(line.records.accepted),
+            _ => None,
         }
     };
-    report.lines.iter().map(|line| of(&line)).sum()
+    report.lines.iter().filter_map(filled).reduce(|sum, one| sum + one)
 }
 
 /// Why nothing came, if all that was to be reported is declared empty.

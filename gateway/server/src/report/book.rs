@@ -165,7 +165,11 @@ fn form(sheet: &mut Worksheet, report: &Report, style: &Style) -> Result<(), Xls
         let roads: Vec<_> = roads.into_iter().map(|kind| road(kind)).collect();
         sheet.write_string_with_format(row, 16, roads.join("、"), &style.text)?;
         let problems: Vec<_> = lines.iter().flat_map(|line| problems(line)).collect();
-        sheet.write_string_with_format(row, 17, problems.join(";"), &style.text)?;
+        let problems = problems.join(";");
+        // Wide characters take the room of two; not every program fits the height by itself.
+        let wraps = problems.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum::<u32>() / 34;
+        sheet.set_row_height(row, 16 * (wraps + 1).min(20))?;
+        sheet.write_string_with_format(row, 17, problems, &style.text)?;
         row += 1;
     }
     sheet.write_string_with_format(row, 0, "合计数", &style.total)?;
@@ -299,6 +303,9 @@ fn figures(sheet: &mut Worksheet, report: &Report, style: &Style) -> Result<(), 
     }
     sheet.set_freeze_panes(2, 2)?;
     sheet.set_repeat_rows(0, 1)?;
+    // Too many to be read on one page's width.
+    sheet.set_repeat_columns(0, 1)?;
+    sheet.set_print_fit_to_pages(3, 0);
     Ok(())
 }
 
@@ -339,7 +346,7 @@ fn late(sheet: &mut Worksheet, report: &Report, style: &Style) -> Result<(), Xls
         sheet.write_string_with_format(row, 10, owner_name(record.owner), &style.text)?;
         sheet.write_string_with_format(row, 11, state(record.state), &style.text)?;
         match record.item {
-            Some(item) => sheet.write_number_with_format(row, 12, figure(item), &style.count)?,
+            Some(item) => sheet.write_number_with_format(row, 12, figure(item), &style.text)?,
             None => sheet.write_string_with_format(row, 12, "—", &style.text)?,
         };
     }

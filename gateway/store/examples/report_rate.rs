@@ -67,9 +67,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let rows = (0..BATCH).map(row).collect();
         store.commit_rows(vec![RowChunk { message: id, first: 0, rows, finish }]).await?;
         let leased = store.lease(&target, usize::try_from(BATCH)?, 60_000).await?;
-        let accepted = leased.iter().filter(|item| item.token.id % 50 != 0);
-        let end = |token| Settlement { token, end: SettledAs::Accepted };
-        store.settle(accepted.map(|item| end(item.token)).collect()).await?;
+        let settled = leased.iter().map(|item| {
+            let end = match item.token.id % 50 {
+                0 => SettledAs::Dead { error: "never".to_owned() },
+                _ => SettledAs::Accepted,
+            };
+            Settlement { token: item.token, end }
+        });
+        store.settle(settled.collect()).await?;
     }
     println!("{records} records made in {:.1?}", began.elapsed());
 

@@ -135,4 +135,33 @@ mod tests {
         assert_eq!(periods(date!(2026 - 11 - 01), date!(2026 - 11 - 30)), ["2026-W44"]);
         assert!(periods(date!(2026 - 12 - 01), date!(2026 - 12 - 31)).is_empty());
     }
+    #[test]
+    fn every_wrong_duty_is_told_and_right_ones_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalogue = Catalogue::load(&crate::domain::bundle(None).unwrap()).unwrap();
+        let read = |duties: &str| {
+            let text = format!(
+                "config: 1\nagencies:\n  jia:\n    name: 甲局\n    duties:\n{duties}feeds: {{}}\n"
+            );
+            std::fs::write(folder.path().join("feeds.yaml"), text).unwrap();
+            super::read(folder.path(), &catalogue)
+        };
+        let wrong = "      admin-penalties: { every: week, since: 2026-10-01 }\n      \
+             admin-penalty: { every: day, since: 2026-02-30 }\n      \
+             admin-licence: { every: week, since: 2026-10-02, until: 2026-10-01 }\n";
+        let error = read(wrong).unwrap_err();
+        let codes: Vec<_> = error.found.0.iter().map(|found| (found.code, found.line)).collect();
+        assert_eq!(
+            codes,
+            [
+                ("config.duty-dataset", 6),
+                ("config.duty-every", 7),
+                ("config.duty-day", 7),
+                ("config.duty-until", 8)
+            ]
+        );
+        let all = read("      admin-penalty: { every: month, since: 2026-10-01 }\n").unwrap();
+        assert_eq!((all.agencies.len(), all.duties.len()), (1, 1));
+        assert_eq!((all.duties[0].every, all.duties[0].until), (Every::Month, None));
+    }
 }

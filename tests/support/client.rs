@@ -33,10 +33,15 @@ impl Client {
 
     /// Posts one message.
     pub async fn push(&mut self, body: impl AsRef<[u8]>) -> Result<Answer> {
+        self.post("/api/v1/messages", body).await
+    }
+
+    /// Posts to a path.
+    pub async fn post(&mut self, path: &str, body: impl AsRef<[u8]>) -> Result<Answer> {
         let body = body.as_ref();
         let head = format!(
-            "POST /api/v1/messages HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\
-             Content-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         self.ask(&[head.as_bytes(), body].concat()).await

@@ -19,6 +19,8 @@ mod flow;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod sealed;

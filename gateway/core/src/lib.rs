@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`model`] (the nouns) → [`ident`] and [`value`] (parsing what agencies write) →
 //! [`catalogue`] (datasets, generations, rules) → [`mapping`] (an agency's columns to a dataset) →
-//! [`calendar`] and [`deadline`] (the two clocks) → [`schedule`] (when to try again) → [`fault`]
+//! [`calendar`] and [`deadline`] (the two clocks) → [`period`] and [`report`] (how they were met) → [`schedule`] (when to try again) → [`fault`]
 //! (what every public error answers) → [`spi`] (the ports the edges implement).
 
 pub mod calendar;
@@ -16,6 +16,8 @@ pub mod fault;
 pub mod ident;
 pub mod mapping;
 pub mod model;
+pub mod period;
+pub mod report;
 pub mod schedule;
 pub mod spi;
 pub mod value;

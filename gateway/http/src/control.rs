@@ -3,6 +3,7 @@
 
 mod ask;
 mod client;
+mod report;
 mod routes;
 mod socket;
 #[cfg(test)]
@@ -19,6 +20,8 @@ use xinqiao_store::{FeedCounters, ItemView, QueueAct, StatusView, StorageKey, St
 use crate::{FeedProgress, Feeds, Progress};
 
 pub use client::{Client, ClientError};
+pub use report::{ZeroRequest, ZeroTold};
+pub(crate) use report::{admissible, dataset};
 pub use routes::router;
 pub use socket::serve;
 

@@ -1,5 +1,5 @@
-//! Agency push: `POST /api/v1/messages`, and what became of a message. The wire format is told in
-//! `docs/formats/push-api.zh.md`.
+//! Agency push: `POST /api/v1/messages`, what became of a message, and zero reports. The wire format
+//! is told in `docs/formats/push-api.zh.md`.
 //!
 //! Every path asks for a feed's bearer token first, unknown ones too.
 
@@ -9,6 +9,7 @@ mod receipt;
 mod soap;
 #[cfg(test)]
 mod tests;
+mod zero;
 
 use std::sync::Arc;
 
@@ -54,6 +55,7 @@ pub fn router(state: PushState) -> Router {
         .route("/api/v1/messages/{id}", get(message))
         .route("/api/v1/messages/{id}/verdicts", get(verdicts))
         .route("/api/v1/messages/{id}/receipt", get(receipt::receipt))
+        .route("/api/v1/zero-reports", post(zero::declare))
         .fallback(async || Problem::no_route())
         .method_not_allowed_fallback(async || Problem::no_method())
         .layer(middleware::from_fn_with_state(Arc::clone(&push), guard::admit))

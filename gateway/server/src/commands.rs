@@ -17,6 +17,7 @@ mod keys;
 mod mapping;
 mod out;
 mod queue;
+mod report;
 mod run;
 mod serve;
 mod status;
@@ -30,6 +31,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use serde_json::json;
 use xinqiao_core::fault::{Classify, io_words};
 
+pub(crate) use ask::state_name;
 pub use global::Global;
 
 /// Every verb, in the order of the help text.
@@ -42,6 +44,7 @@ const COMMANDS: &[&dyn Command] = &[
     &status::Status,
     &verdicts::Verdicts,
     &queue::Queue,
+    &report::Report,
     &feeds::Feeds,
     &uscc::Uscc,
     &deadline::Deadline,

@@ -5,6 +5,7 @@
 //! paths count from the configuration's folder.
 
 mod check;
+mod duties;
 mod file;
 mod glob;
 mod secrets;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use xinqiao_core::catalogue::Dataset;
+use xinqiao_core::catalogue::{Catalogue, Dataset};
 use xinqiao_core::diagnostic::{Bundle, Diagnostics};
 use xinqiao_core::mapping::Mapping;
 use xinqiao_core::model::{AgencyId, FeedId, TargetId};
@@ -30,6 +31,7 @@ use xinqiao_crypto::x509::Certificate;
 use crate::domain::Domain;
 use crate::keys::KeysConfig;
 
+pub use duties::{Duties, Duty};
 pub use tls::ListenTls;
 
 /// A checked configuration.
@@ -215,6 +217,11 @@ pub fn first_keys(folder: &Path) -> Option<FirstKeys> {
 /// Reads and checks only the keys section of `gateway.yaml`.
 pub fn keys(folder: &Path) -> Result<KeysConfig, Box<ConfigError>> {
     check::keys(folder)
+}
+
+/// Reads and checks only the agencies of `feeds.yaml` and their reporting duties.
+pub fn duties(folder: &Path, catalogue: &Catalogue) -> Result<Duties, Box<ConfigError>> {
+    duties::read(folder, catalogue)
 }
 
 /// Reads and checks both files of a folder.

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`config`] (two files → checked values) → [`domain`] (catalogue, calendar,
 //! mappings) and [`keys`] → [`pipeline`] (the stages, in order) → [`workers`] (who drives the stages) →
-//! `feedback` (what agencies are told) → [`compose`] (what the process is) → [`commands`] (what a person can ask).
+//! `feedback` (what agencies are told) and `report` (how the clocks were met) → [`compose`] (what the
+//! process is) → [`commands`] (what a person can ask).
 
 pub mod clock;
 pub mod commands;
@@ -12,5 +13,6 @@ pub mod domain;
 mod feedback;
 pub mod keys;
 pub mod pipeline;
+mod report;
 pub mod shutdown;
 pub mod workers;

@@ -41,6 +41,7 @@ pub(crate) fn check(shared: &Shared) -> Result<Vec<String>, StoreError> {
     check.cursors()?;
     check.feedback()?;
     shared.check_uscc(&mut check.found)?;
+    shared.check_zero(&mut check.found)?;
     crate::held::check(&check.tables, std::mem::take(&mut check.held), &mut check.found)?;
     check.counters()?;
     Ok(check.found)

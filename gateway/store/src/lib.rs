@@ -19,13 +19,16 @@ pub mod model;
 mod open;
 mod queue;
 mod read;
+mod reports;
 mod scratch;
 mod seal;
 mod storage_key;
 mod tables;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod uscc;
+mod zero;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -46,6 +49,7 @@ use crate::seal::Seals;
 
 pub use legacy::*;
 pub use model::*;
+pub use reports::*;
 pub use scratch::Scratch;
 pub use seal::Rewrapped;
 pub use storage_key::{StorageKey, StorageKeyError};

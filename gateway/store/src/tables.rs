@@ -115,6 +115,8 @@ tables! {
     wanted: plain,
     /// message, row index → attempts; held rows to be looked at again
     rerun: plain,
+    /// agency, dataset, period → ZeroRow
+    zero: sealed,
 }
 
 /// The mapping table alone, as of the last commit: it is asked for row by row.

@@ -34,6 +34,7 @@ pub fn router(state: ControlState) -> Router {
         .route("/control/v1/queue/{id}", get(item))
         .route("/control/v1/queue/act", post(act))
         .route("/control/v1/keys/rewrap", post(rewrap))
+        .merge(super::report::routes())
         .merge(super::uscc::routes())
         .route("/livez", get(async || StatusCode::OK))
         .route("/readyz", get(readyz))
@@ -191,7 +192,7 @@ async fn intake_refuses(state: &ControlState) -> Option<String> {
 }
 
 /// What a person typed, without personal numbers.
-fn masked(state: &ControlState, text: &str) -> String {
+pub(super) fn masked(state: &ControlState, text: &str) -> String {
     mask(text, state.clock.now().shanghai_date()).into_owned()
 }
 

@@ -8,7 +8,9 @@ use xinqiao_core::deadline::Deadlines;
 use xinqiao_core::ident::{LegacyCode, LegacyKind, UsccEntry};
 use xinqiao_core::model::{DatasetId, Operation, RecordKey, Subject};
 use xinqiao_core::spi::Arrival;
-use xinqiao_store::{ItemFilter, MessageEnd, NewVersion, RowChunk, RowEntry, TableLine};
+use xinqiao_store::{
+    ItemFilter, MessageEnd, NewVersion, RecordsQuestion, RowChunk, RowEntry, TableLine,
+};
 
 use super::*;
 use crate::testing::{Bench, bench, stop};
@@ -29,6 +31,22 @@ async fn receive(bench: &Bench, name: &str) -> u64 {
     let body = futures_util::stream::iter([Ok(Bytes::from(name.to_owned()))]);
     let arrival = Arrival { name: Some(name.to_owned()), body: Box::pin(body), cursor: None };
     bench.store.receive(&feed.id, &feed.agency, arrival, 1 << 20).await.unwrap().message
+}
+
+/// All of January 2027, when the bench's clock stands.
+fn question() -> RecordsQuestion {
+    let (first, last) = (date!(2027 - 01 - 01), date!(2027 - 01 - 31));
+    RecordsQuestion {
+        agency: Some(AgencyId::new("jia").unwrap()),
+        basis: Default::default(),
+        first,
+        last,
+        days_first: first,
+        days_last: last,
+        now: Timestamp(1_800_000_000_000),
+        at_risk: date!(2027 - 01 - 17),
+        late: true,
+    }
 }
 
 /// Everything a client can ask, as JSON.
@@ -61,6 +79,14 @@ async fn everything(client: &Client, feed: &FeedId, message: u64) -> Vec<Value> 
         json!(client.uscc_of(LegacyKind::RegNo, "411702000001236").await.unwrap()),
         json!(client.held().await.unwrap()),
         json!(client.rerun(Some(feed.clone())).await.unwrap()),
+        json!(client.report_records(&question(), None, 10).await.unwrap()),
+        json!(
+            client.report_records(&question(), Some("x".into()), 10).await.unwrap_err().to_string()
+        ),
+        json!(
+            client.report_rows(None, (question().first, question().last), None, 1).await.unwrap()
+        ),
+        json!(client.zero_reports().await.unwrap()),
     ]
 }
 
@@ -106,6 +132,11 @@ async fn the_socket_and_the_store_at_hand_answer_alike() {
     assert!(by_socket[10].as_str().unwrap().contains("http.malformed"));
     assert_eq!(by_socket[11][0]["uscc"], "91411702999999904X");
     assert_eq!((&by_socket[12], &by_socket[13]), (&json!([]), &json!(0)));
+    assert_eq!((&by_socket[14]["groups"], &by_socket[14]["next"]), (&json!([]), &Value::Null));
+    assert!(by_socket[15].as_str().unwrap().contains("http.malformed"));
+    assert_eq!(by_socket[16]["feeds"][0]["rows"]["messages"], 1);
+    assert_eq!(by_socket[16]["next"], message, "one message a page");
+    assert_eq!(by_socket[17], json!([]));
 
     let second = serve(&path, router(state(&bench)), shutdown).await.unwrap_err();
     assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
@@ -165,6 +196,41 @@ async fn what_a_person_types_is_kept_without_personal_numbers() {
     let message = receive(&bench, "甲_***.csv").await;
     let found = client.messages(None, Some("甲_411702199001029913.csv"), None, 10).await.unwrap();
     assert_eq!(found.iter().map(|m| m.id).collect::<Vec<_>>(), [message]);
+}
+
+#[tokio::test]
+async fn a_zero_report_needs_a_feed_of_the_agency_a_reason_and_an_end() {
+    let bench = bench();
+    let client = Client::local(state(&bench));
+    let request = |agency: &str, dataset: &str, period: &str, reason: &str| ZeroRequest {
+        agency: AgencyId::new(agency).unwrap(),
+        dataset: DatasetId::new(dataset).unwrap(),
+        period: period.parse().unwrap(),
+        declared: true,
+        actor: "张11010519491231002X".to_owned(),
+        reason: reason.to_owned(),
+    };
+    for (request, code) in [
+        (request("bing", "admin-penalty", "2026-12", "无"), "report.no-feed"),
+        (request("jia", "admin-licence", "2026-12", "无"), "report.no-feed"),
+        (request("jia", "admin-penalty", "2026-12", ""), "report.reason"),
+        (request("jia", "admin-penalty", "2027-W02", "无"), "report.not-over"),
+    ] {
+        let error = client.tell_zero(&request).await.unwrap_err();
+        assert!(
+            matches!(&error, ClientError::Problem { code: found, .. } if found == code),
+            "{error}"
+        );
+    }
+    let december = request("jia", "admin-penalty", "2026-12", "本月无决定");
+    assert!(client.tell_zero(&december).await.unwrap().changed);
+    assert!(!client.tell_zero(&december).await.unwrap().changed);
+    let back = ZeroRequest { declared: false, reason: "有漏报".to_owned(), ..december };
+    let told = client.tell_zero(&back).await.unwrap();
+    assert!(told.changed && told.report.declared().is_none());
+    let all = client.zero_reports().await.unwrap();
+    assert_eq!(all, [told.report]);
+    assert_eq!(all[0].events[0].by, "张***");
 }
 
 #[tokio::test]

@@ -143,8 +143,7 @@ async fn the_same_bytes_get_the_original_receipt() {
 #[tokio::test]
 async fn no_path_opens_without_a_token() {
     let running = Running::start().await;
-    let paths =
-        ["/api/v1/messages", "/api/v1/messages/1", "/api/v1/messages/1/verdicts", "/", "/x"];
+    let paths = ["/api/v1/messages", "/api/v1/messages/1", "/api/v1/zero-reports", "/", "/x"];
     let tokens = [
         None,
         Some("Bearer "),
@@ -322,4 +321,41 @@ async fn strangers_shut_nobody_out() {
     }
     let said = running.ask(post("/soap/yi/two", None, "token=one-token")).await;
     assert_eq!(said.body["code"], "http.token");
+}
+
+#[tokio::test]
+async fn a_zero_report_is_the_token_s_agency_s_and_told_once() {
+    let running = Running::start().await;
+    let zero = async |feed: &str, body: &str| {
+        let request = with(feed, Request::post("/api/v1/zero-reports"));
+        let request = request.header("content-type", "application/json");
+        running.ask(request.body(Body::from(body.to_owned())).unwrap()).await
+    };
+    // It is 2027-01-15.
+    let december = r#"{"period":"2026-12","reason":"张11010519491231002X核对:本月无处罚决定"}"#;
+    let said = zero("one", december).await;
+    assert_eq!((said.status, &said.body["changed"]), (201, &true.into()));
+    let report = &said.body["report"];
+    assert_eq!((&report["agency"], &report["dataset"]), (&"jia".into(), &"admin-penalty".into()));
+    let event = &report["events"][0];
+    assert_eq!(event["by"], "接口推送(one)");
+    assert_eq!(event["reason"], "张***核对:本月无处罚决定");
+    let again = zero("one", december).await;
+    assert_eq!((again.status, &again.body["changed"]), (200, &false.into()));
+    assert_eq!(zero("two", december).await.body["report"]["agency"], "yi");
+
+    let not_over = r#"{"period":"2027-01","reason":"本月无"}"#;
+    zero("one", not_over).await.refused(422, "report.not-over");
+    zero("one", r#"{"period":"2027-W01","reason":" "}"#).await.refused(422, "report.reason");
+    for body in ["", "{}", r#"{"period":"2026-13","reason":"无"}"#, r#"{"period":"2026-12"}"#] {
+        zero("one", body).await.refused(400, "http.malformed");
+    }
+    zero("none", december).await.refused(401, "http.token");
+    assert_eq!(running.bench.store.zero_reports().unwrap().len(), 2);
+    // It counts against the feed's rate as a message does.
+    assert_eq!(
+        (zero("few", december).await.status, zero("few", december).await.status),
+        (200, 200)
+    );
+    zero("few", december).await.refused(429, "http.rate-limit");
 }

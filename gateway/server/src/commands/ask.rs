@@ -76,7 +76,7 @@ fn refused(error: ClientError) -> CommandError {
 }
 
 /// What people call a state.
-pub(super) fn state_name(state: ItemState) -> &'static str {
+pub(crate) fn state_name(state: ItemState) -> &'static str {
     match state {
         ItemState::Ready => "待投递",
         ItemState::Waiting => "等待重试",

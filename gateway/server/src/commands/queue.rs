@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches};
 use time::Date;
 use xinqiao_core::calendar::Calendar;
-use xinqiao_core::deadline::{LateOwner, Standing, standing};
+use xinqiao_core::deadline::{Standing, standing};
 use xinqiao_core::model::{AgencyId, TargetId, Timestamp};
 use xinqiao_core::spi::Clock as _;
 use xinqiao_http::control::ActRequest;
@@ -16,6 +16,7 @@ use super::ask::{Asking, state_name};
 use super::global::{limit, number};
 use super::{Command, CommandError, Global, found, out};
 use crate::clock::SystemClock;
+use crate::report::owner_name;
 
 const STATES: [&str; 8] =
     ["ready", "waiting", "leased", "done", "refused", "dead", "held", "dropped"];
@@ -260,15 +261,6 @@ impl Clocks {
     }
 }
 
-fn owner_name(owner: LateOwner) -> &'static str {
-    match owner {
-        LateOwner::AgencyArrival => "报送晚",
-        LateOwner::AgencyRefusal => "更正晚",
-        LateOwner::Gateway => "网关",
-        LateOwner::Platform => "平台",
-    }
-}
-
 fn event_name(event: EventKind) -> &'static str {
     match event {
         EventKind::Sent => "发出",
@@ -288,7 +280,7 @@ fn event_name(event: EventKind) -> &'static str {
 }
 
 /// Who acts, as far as the shell says.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let named = |name| std::env::var(name).ok().filter(|name| !name.trim().is_empty());
     named("LOGNAME").or_else(|| named("USER")).unwrap_or_else(|| "cli".to_owned())
 }

@@ -78,7 +78,7 @@ struct Agency {
 }
 
 impl<'a> Check<'a> {
-    fn new(folder: &'a Path) -> Self {
+    pub(super) fn new(folder: &'a Path) -> Self {
         Self {
             folder,
             files: Bundle::default(),
@@ -87,10 +87,16 @@ impl<'a> Check<'a> {
             links: LinkKeys::default(),
         }
     }
+
+    /// What was read, unless an error was found.
+    pub(super) fn end<T>(self, read: T) -> Result<T, Box<ConfigError>> {
+        let Self { files, found, .. } = self;
+        if found.has_errors() { Err(Box::new(ConfigError { files, found })) } else { Ok(read) }
+    }
 }
 
 impl Check<'_> {
-    fn read<T: yaml::FromNode>(&mut self, name: &str) -> Option<T> {
+    pub(super) fn read<T: yaml::FromNode>(&mut self, name: &str) -> Option<T> {
         match std::fs::read_to_string(self.folder.join(name)) {
             Ok(text) => {
                 let (file, found) = yaml::read_file(name, &text);
@@ -346,6 +352,7 @@ impl Check<'_> {
             let client_certificates = shown.into_iter().map(|(digest, _)| digest).collect();
             match AgencyId::new(&name.value) {
                 Ok(id) => {
+                    self.duties(&id, agency.duties, &domain.catalogue);
                     let agency = Agency { id, name: agency.name, signers, client_certificates };
                     agencies.insert(name.value, agency);
                 }

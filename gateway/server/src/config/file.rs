@@ -173,6 +173,20 @@ file_struct! {
         certificates: Option<Several<At<String>>>,
         /// 该局推送时出示的 TLS 客户端证书文件(PEM 或 DER),换证期间可写多份;写了就只收持其一的连接
         client_certificates: Option<Several<At<String>>>,
+        /// 报送责任:数据集及其报送周期,用来判断缺报,详见 docs/formats/reports.zh.md;不写则不判断
+        duties: Option<Entries<DutyFile>>,
+    }
+}
+
+file_struct! {
+    /// 一项报送责任
+    pub(super) struct DutyFile {
+        /// 报送周期:week(周一至周日)或 month
+        every: At<String>,
+        /// 从哪一天起,如 2026-10-01;这一天所在的周期是第一个
+        since: At<String>,
+        /// 到哪一天止;不写则一直有效
+        until: Option<At<String>>,
     }
 }
 

@@ -4,6 +4,7 @@ mod durability;
 mod feedback;
 mod held;
 mod model;
+mod reports;
 mod rest;
 mod semantics;
 

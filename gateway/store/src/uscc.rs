@@ -213,9 +213,8 @@ pub(crate) fn apply(tx: &mut Tx<'_>, line: &Line) -> Result<bool, StoreError> {
             // The same line with another end takes the place of the one before: that is how a line
             // is closed.
             let begins = entry.period().0;
-            let same = |known: &UsccEntry| {
-                known.uscc() == entry.uscc() && known.period().0 == begins
-            };
+            let same =
+                |known: &UsccEntry| known.uscc() == entry.uscc() && known.period().0 == begins;
             let known = lines(tx, code, same)?;
             tx.dirty = true;
             known.iter().try_for_each(|key| tx.tables.uscc.delete(key))?;

@@ -134,7 +134,7 @@ impl Feedback {
         resting.retain(|_, until| *until > Instant::now());
         let (mut after, mut told) = (None, 0_u64);
         let (mut in_a_row, mut trouble) = (0, None);
-'pages: loop {
+        'pages: loop {
             let (store, feed) = (self.store.clone(), self.feed.id.clone());
             let page = move || store.feedback_pending(&feed, after, PAGE);
             let page = blocking(page).await??;

@@ -58,7 +58,7 @@ impl Processing {
         while !shutdown.has_begun() {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
             let (feeds, taken) = self.take(&busy, &mut last).await?;
-            if taken.is_empty() {
+            if feeds.is_empty() {
                 drop(permit);
                 tokio::select! {
                     () = self.store.pending_changed() => {}
@@ -68,30 +68,28 @@ impl Processing {
                 }
                 continue;
             }
-            let (this, busy, freed, failed) =
-                (Arc::clone(&self), Arc::clone(&busy), Arc::clone(&freed), failed.clone());
-            let shutdown = Arc::clone(&shutdown);
+            let ids = taken.iter().map(|message| message.id).collect();
+            let mut hold = Hold { ids, feeds, busy: Arc::clone(&busy), freed: Arc::clone(&freed) };
+            if taken.is_empty() {
+                // Damaged, all of them: others may stand behind.
+                continue;
+            }
+            let (this, failed, shutdown) =
+                (Arc::clone(&self), failed.clone(), Arc::clone(&shutdown));
             tokio::spawn(async move {
-                let ids: Vec<u64> = taken.iter().map(|message| message.id).collect();
                 let held = this.work(taken, &shutdown).await.unwrap_or_else(|error| {
                     tracing::error!(error = %error, "processing failed");
                     // Nobody listening means the coordinator has ended already.
                     let _ = failed.try_send(error);
                     Vec::new()
                 });
-                let free = |ids: &dyn Fn(&u64) -> bool| {
-                    lock(&busy).messages.retain(|id| !ids(id));
-                    freed.notify_one();
-                };
-                lock(&busy).feeds.retain(|feed| !feeds.contains(feed));
-                free(&|id| ids.contains(id) && !held.contains(id));
+                hold.keep(&held);
                 drop(permit);
                 if !held.is_empty() {
                     tokio::select! {
                         () = tokio::time::sleep(PAUSE) => {}
                         () = shutdown.begun() => {}
                     }
-                    free(&|id| held.contains(id));
                 }
             });
             if let Ok(error) = failure.try_recv() {
@@ -317,6 +315,36 @@ fn next<'p>(
     let (mut taken, others): (Vec<_>, Vec<_>) = small.partition(|m| m.feed == first.feed);
     taken.extend(others);
     taken
+}
+
+/// Messages and feeds marked busy. They are free again once this is dropped, whatever became of the
+/// task that worked on them: none stays busy for ever.
+struct Hold {
+    ids: BTreeSet<u64>,
+    feeds: BTreeSet<FeedId>,
+    busy: Arc<Mutex<Busy>>,
+    freed: Arc<Notify>,
+}
+
+impl Hold {
+    /// Frees all but these messages.
+    fn keep(&mut self, held: &[u64]) {
+        let (kept, free): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut self.ids).into_iter().partition(|id| held.contains(id));
+        self.ids = kept;
+        let mut busy = lock(&self.busy);
+        busy.messages.retain(|id| !free.contains(id));
+        let feeds = std::mem::take(&mut self.feeds);
+        busy.feeds.retain(|feed| !feeds.contains(feed));
+        drop(busy);
+        self.freed.notify_one();
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.keep(&[]);
+    }
 }
 
 /// A fault that is not the message's: it stays pending, and is tried again after [`PAUSE`].

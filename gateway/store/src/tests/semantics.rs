@@ -25,6 +25,37 @@ fn the_same_bytes_get_the_original_receipt_and_the_cursor_moves() {
 }
 
 #[test]
+fn of_a_source_that_keeps_order_the_same_bytes_are_news() {
+    let mut bench = Bench::new();
+    let (feed, agency) = (feed("f-1"), agency());
+    let large = [7; 100_000];
+    for body in [&b"abc"[..], &large] {
+        let ids: Vec<_> = [&b"1"[..], b"2", b"3"]
+            .into_iter()
+            .map(|cursor| {
+                let moved = Arrival { cursor: Some(cursor.to_vec()), ..arrival(body) };
+                let received = bench.store().receive_in_order(&feed, &agency, moved, 1 << 20);
+                let receipt = bench.run(received).unwrap();
+                assert!(!receipt.duplicate);
+                receipt.message
+            })
+            .collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+        // By a road that knows no order they are what came last.
+        let again = bench.receive("f-1", body);
+        assert!(again.duplicate && again.message == ids[2], "{again:?}");
+        for id in ids {
+            assert_eq!(bench.bytes(id), body);
+        }
+    }
+    bench.reopen();
+    assert_eq!(bench.store().cursor(&feed).unwrap().as_deref(), Some(&b"3"[..]));
+    let counters = bench.counters();
+    assert_eq!((counters.messages, counters.pending_messages), (6, 6));
+    bench.sound();
+}
+
+#[test]
 fn nobody_else_may_read_what_is_stored() {
     use std::os::unix::fs::PermissionsExt as _;
     let bench = Bench::new();
@@ -288,7 +319,7 @@ fn a_target_that_takes_a_repetition_for_news_gets_none_by_itself() {
     for id in [1, 2] {
         let item = bench.store().item(id).unwrap();
         assert_eq!(item.state, ItemState::Dead);
-        assert!(item.history.iter().any(|event| event.kind == EventKind::Doubtful));
+        assert!(item.history.iter().any(|event| event.what == EventKind::Doubtful));
     }
     // A person decides; a correction is news.
     bench.act(1, QueueAct::Retry).unwrap();

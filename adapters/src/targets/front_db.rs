@@ -33,6 +33,7 @@ struct FrontDbTarget {
     access: Access,
     /// By dataset: as in a statement, and as people write it.
     tables: BTreeMap<String, (String, String)>,
+    schema: Option<String>,
     columns: HashMap<String, String>,
     own: Own,
     /// One connection, so that batches are written one after the other and their numbers ascend.
@@ -50,8 +51,16 @@ struct Own {
 
 struct Open {
     session: Box<dyn Session>,
-    /// Columns of the tables asked for so far.
-    columns: HashMap<String, Vec<String>>,
+    /// Of the tables asked for so far.
+    tables: HashMap<String, Columns>,
+}
+
+/// Columns of a table.
+#[derive(Default)]
+struct Columns {
+    all: Vec<String>,
+    /// Those a withdrawal copies.
+    copied: Vec<String>,
 }
 
 /// What a table holds of a record.
@@ -59,6 +68,13 @@ struct Open {
 struct Held {
     version: u64,
     batch: u64,
+}
+
+impl Own {
+    fn names(&self) -> [&str; 5] {
+        let Self { guid, version, batch, flag, created } = self;
+        [guid, version, batch, flag, created]
+    }
 }
 
 impl TargetFactory for FrontDb {
@@ -116,7 +132,8 @@ impl TargetFactory for FrontDb {
         let table = |name: String| (engine.table(schema.as_deref(), &name), name);
         let tables = tables.into_iter().map(|(dataset, name)| (dataset, table(name))).collect();
         let columns = columns.into_iter().collect();
-        Ok(Arc::new(FrontDbTarget { access, tables, columns, own, open: Mutex::new(None) }))
+        let open = Mutex::new(None);
+        Ok(Arc::new(FrontDbTarget { access, tables, schema, columns, own, open }))
     }
 }
 
@@ -144,7 +161,7 @@ impl Target for FrontDbTarget {
                         .open(Purpose::Write)
                         .await
                         .map_err(|e| whole(&e, false))?,
-                    columns: HashMap::new(),
+                    tables: HashMap::new(),
                 },
             };
             match self.write(&mut open, batch).await {
@@ -197,7 +214,7 @@ impl FrontDbTarget {
                 }
                 _ => Vec::new(),
             };
-            let there = open.columns.get(sql).map(Vec::as_slice).unwrap_or_default();
+            let there = open.tables.get(sql).map(|table| table.all.as_slice()).unwrap_or_default();
             let place = (sql.as_str(), shown.as_str(), there);
             let query = self.insert(place, parcel, (&guid, version), held_before, &previous)?;
             self.run(open, "SAVEPOINT parcel").await.map_err(before)?;
@@ -236,18 +253,92 @@ impl FrontDbTarget {
 
     /// Asks which columns a table has, once a connection, and whether ours are among them.
     async fn know(&self, open: &mut Open, sql: &str, shown: &str) -> Result<(), TargetError> {
-        if open.columns.contains_key(sql) {
+        if open.tables.contains_key(sql) {
             return Ok(());
         }
         let columns = open.session.describe(&format!("SELECT * FROM {sql} WHERE 1 = 0")).await;
         let columns = columns.map_err(|error| whole(&error, false))?;
-        let columns: Vec<_> = columns.into_iter().map(|column| column.name).collect();
-        let Own { guid, version, batch, flag, created } = &self.own;
-        for own in [guid, version, batch, flag, created] {
-            self.present(&columns, shown, own)?;
+        let all: Vec<_> = columns.into_iter().map(|column| column.name).collect();
+        for own in self.own.names() {
+            self.present(&all, shown, own)?;
         }
-        open.columns.insert(sql.to_owned(), columns);
+        let kept = self.kept_by_database(open.session.as_mut(), shown).await;
+        let kept = kept.map_err(|error| whole(&error, false))?;
+        let engine = self.access.engine();
+        let is = |list: &[&str], name: &str| list.iter().any(|own| engine.same_name(own, name));
+        let kept: Vec<&str> = kept.iter().map(String::as_str).collect();
+        let copied = all.iter().filter(|name| !is(&self.own.names(), name) && !is(&kept, name));
+        let columns = Columns { copied: copied.cloned().collect(), all };
+        open.tables.insert(sql.to_owned(), columns);
         Ok(())
+    }
+
+    /// Columns that are not ours to copy: the database fills them (a number of its own, a default, a
+    /// generated value), or no two rows may have the same.
+    async fn kept_by_database(
+        &self,
+        session: &mut dyn Session,
+        table: &str,
+    ) -> Result<Vec<String>, DbError> {
+        let engine = self.access.engine();
+        let (text, filled, schemas) = match engine {
+            Engine::Postgres => (
+                "::text",
+                "c.is_identity = 'YES' OR c.is_generated = 'ALWAYS'",
+                "ANY (current_schemas(false))",
+            ),
+            Engine::MySql => {
+                ("", "c.extra LIKE '%auto_increment%' OR c.extra LIKE '%GENERATED%'", "DATABASE()")
+            }
+        };
+        let place = |query: &mut Query, of: &str| {
+            query.push(&format!(" WHERE {of}.table_name = ")).value(table, Kind::Text);
+            query.push(&format!(" AND {of}.table_schema = "));
+            match &self.schema {
+                Some(schema) => query.value(schema, Kind::Text),
+                None => query.push(schemas),
+            };
+        };
+        let mut query = Query::new(
+            engine,
+            format!("SELECT c.column_name{text} FROM information_schema.columns AS c"),
+        );
+        place(&mut query, "c");
+        // MariaDB writes a missing default as the word.
+        query
+            .push(" AND (")
+            .push(filled)
+            .push(" OR (c.column_default IS NOT NULL AND c.column_default NOT LIKE 'NULL%'))");
+        let mut kept = Vec::new();
+        let mut each = |cells: &[Cell<'_>]| {
+            kept.extend(cells.iter().flatten().map(|name| name.to_string()));
+            Ok(())
+        };
+        session.rows(&query, &mut each).await?;
+        // A key with a column of ours differs by that.
+        let mut query = Query::new(
+            engine,
+            format!(
+                "SELECT k.constraint_name{text}, k.column_name{text} FROM information_schema.key_column_usage AS k \
+                 JOIN information_schema.table_constraints AS t ON t.constraint_schema = k.constraint_schema \
+                 AND t.constraint_name = k.constraint_name AND t.table_schema = k.table_schema \
+                 AND t.table_name = k.table_name"
+            ),
+        );
+        place(&mut query, "k");
+        query.push(" AND t.constraint_type IN ('PRIMARY KEY', 'UNIQUE')");
+        let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut each = |cells: &[Cell<'_>]| {
+            if let [Some(key), Some(column)] = cells {
+                keys.entry(key.to_string()).or_default().push(column.to_string());
+            }
+            Ok(())
+        };
+        session.rows(&query, &mut each).await?;
+        let ours =
+            |column: &String| self.own.names().iter().any(|own| engine.same_name(own, column));
+        kept.extend(keys.into_values().filter(|key| !key.iter().any(ours)).flatten());
+        Ok(kept)
     }
 
     fn present(&self, there: &[String], shown: &str, column: &str) -> Result<(), TargetError> {
@@ -309,12 +400,8 @@ impl FrontDbTarget {
         version: u64,
     ) -> Result<Vec<(String, Option<String>)>, DbError> {
         let engine = self.access.engine();
-        let Own { guid: g, version: v, batch, flag, created } = &self.own;
-        let own = |name: &&String| {
-            [g, v, batch, flag, created].iter().any(|own| engine.same_name(own, name))
-        };
-        let there = open.columns.get(sql).into_iter().flatten();
-        let names: Vec<String> = there.filter(|name| !own(name)).cloned().collect();
+        let Own { guid: g, version: v, .. } = &self.own;
+        let names = open.tables.get(sql).map(|table| table.copied.clone()).unwrap_or_default();
         if names.is_empty() {
             return Ok(Vec::new());
         }

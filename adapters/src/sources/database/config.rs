@@ -348,6 +348,8 @@ mod tests {
             ),
             (json!({ "feedback": { "reason": "standing" } }), "feedback"),
             (json!({ "feedback": { "schema": "s" } }), "feedback.schema"),
+            (json!({ "feedback": { "message": "reason" } }), "feedback"),
+            (json!({ "feedback": { "table": "v", "message": "m" } }), "feedback.message"),
         ] {
             assert_eq!(told(&more), [at], "{more}");
         }

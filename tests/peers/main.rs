@@ -11,6 +11,7 @@ mod db;
 mod db_flow;
 #[cfg(test)]
 mod db_kill;
+#[cfg(test)]
 mod db_order;
 #[cfg(test)]
 mod db_targets;

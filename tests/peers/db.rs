@@ -93,7 +93,12 @@ async fn nothing_of_a_table_is_lost_or_doubled_by_dying() {
 }
 
 /// Runs until there are this many rows; gives them in the order they came.
-async fn rows(engine: Engine, params: &Value, inbox: &Arc<TestInbox>, count: usize) -> Vec<Value> {
+pub(crate) async fn rows(
+    engine: Engine,
+    params: &Value,
+    inbox: &Arc<TestInbox>,
+    count: usize,
+) -> Vec<Value> {
     let all = |inbox: &TestInbox| {
         let held = inbox.held.lock().unwrap();
         held.iter()

@@ -69,3 +69,50 @@ async fn what_a_lax_server_damaged_is_found() {
     let rejected = |row: u64| verdicts.iter().any(|v| v.row == row && v.verdict == Verdict::Reject);
     assert!(!rejected(1) && rejected(3) && rejected(4), "{found:?}");
 }
+
+/// What a row was before is news when it is so again: nothing of it is taken for a repeat.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_goes_back_to_what_it_was_is_a_message_of_its_own() {
+    for engine in Engine::ALL {
+        let server = Server::start(engine, &[]).unwrap();
+        let columns: Vec<_> = cells(0)
+            .into_iter()
+            .map(|(name, _)| format!("{} varchar(200)", quoted(engine, &name)))
+            .collect();
+        let moment = if engine == Engine::Postgres { "timestamp" } else { "datetime" };
+        server
+            .sql(&format!(
+                "CREATE TABLE punish (cd_id int PRIMARY KEY, opt_type char(1), news int, cd_time {moment}, {})",
+                columns.join(", ")
+            ))
+            .unwrap();
+        put_rows(&server, 0..1);
+        let platform = Platform::start(PlatformOptions::default()).await.unwrap();
+        let world = World::new(&platform.url(), &free_address()).unwrap();
+        configure(&world, &server, Way::Flag);
+        let bundle = domain::bundle(Some(&world.path().join("mappings"))).unwrap();
+        let domain = Arc::new(Domain::load(bundle).unwrap());
+        let config = xinqiao::config::load(world.path(), &domain).unwrap();
+        let gateway = Gateway::start(config, domain, Arc::new(SystemClock)).await.unwrap();
+        let store = gateway.store();
+        let content = quoted(engine, "处罚内容");
+        let first = server.sql(&format!("SELECT {content} FROM punish")).unwrap();
+        let messages = || store.messages(None, None, None, 10).unwrap();
+        let left = || server.sql("SELECT count(*) FROM punish WHERE news <> 0").unwrap();
+        for (count, text) in [(1, first.as_str()), (2, "通报批评"), (3, first.as_str())] {
+            if count > 1 {
+                server.sql(&format!("UPDATE punish SET {content} = '{text}', news = 1")).unwrap();
+            }
+            until("the row is taken", || messages().len() >= count).await;
+            until("it is acknowledged", || left() == "0").await;
+            until("it is settled", || at_rest(store)).await;
+            assert_eq!(messages().len(), count, "{engine:?}");
+        }
+        let all = messages();
+        let of = |at: usize| all.iter().find(|message| message.id == at as u64).unwrap();
+        assert_eq!(of(1).digest, of(3).digest, "{engine:?}: the same bytes");
+        assert_eq!(store.verdicts(3, 0, 10).unwrap().len(), 1, "{engine:?}: looked at");
+        assert_eq!(store.fsck().unwrap(), Vec::<String>::new(), "{engine:?}");
+        gateway.stop().await;
+    }
+}

@@ -120,6 +120,102 @@ async fn a_front_database_holds_every_change_once() {
     }
 }
 
+/// A platform that was away accepts what a later message has put right, or got wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_message_never_overwrites_what_a_newer_one_was_told() {
+    for engine in Engine::ALL {
+        let server = Server::start(engine, &[]).unwrap();
+        server
+            .sql(
+                "CREATE TABLE t (cd_id varchar(20) PRIMARY KEY, standing varchar(10), reason varchar(20), nr bigint);
+                 INSERT INTO t (cd_id) VALUES ('甲'), ('乙')",
+            )
+            .unwrap();
+        let all = "SELECT cd_id, standing, reason FROM t WHERE cd_id = '甲'";
+        let of = |message: u64, standing: Standing, reason: &str| FeedbackRow {
+            message,
+            ..row(0, Some("甲"), standing, reason)
+        };
+        let guarded = json!({ "message": "nr" });
+        let to = sink(&server, guarded.clone());
+        to.give(&[of(1, Standing::Taken, "")]).await.unwrap();
+        to.give(&[of(2, Standing::Refused, "日期")]).await.unwrap();
+        let refused = "甲\trefused\t日期";
+        for to in [to, sink(&server, guarded.clone())] {
+            to.give(&[of(1, Standing::Accepted, "")]).await.unwrap();
+            assert_eq!(server.sql(all).unwrap(), refused, "{engine:?}: in this life and the next");
+        }
+        // Without a column, as long as the gateway runs.
+        server.sql("UPDATE t SET standing = NULL, reason = NULL").unwrap();
+        let to = sink(&server, json!({}));
+        to.give(&[of(2, Standing::Refused, "日期")]).await.unwrap();
+        to.give(&[of(1, Standing::Accepted, ""), row(1, Some("乙"), Standing::Held, "")])
+            .await
+            .unwrap();
+        assert_eq!(server.sql(all).unwrap(), refused, "{engine:?}");
+        let other = "SELECT standing FROM t WHERE cd_id = '乙'";
+        assert_eq!(server.sql(other).unwrap(), "held", "{engine:?}: others are told");
+        to.give(&[of(2, Standing::Accepted, "")]).await.unwrap();
+        to.give(&[of(3, Standing::Held, "等待")]).await.unwrap();
+        assert_eq!(server.sql(all).unwrap(), "甲\theld\t等待", "{engine:?}");
+    }
+}
+
+/// Tables have columns of their receiver's beside the documented ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_copies_nothing_that_is_the_databases_or_the_receivers() {
+    use Operation::{Upsert, Withdraw};
+    for engine in Engine::ALL {
+        let server = Server::start(engine, &[]).unwrap();
+        let (table, moment) = match engine {
+            Engine::Postgres => (
+                "id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, nr uuid DEFAULT gen_random_uuid() UNIQUE,
+                 twice int GENERATED ALWAYS AS (version * 2) STORED",
+                "timestamptz",
+            ),
+            Engine::MariaDb => (
+                "id int AUTO_INCREMENT PRIMARY KEY, nr varchar(36) DEFAULT uuid() UNIQUE,
+                 twice int GENERATED ALWAYS AS (version * 2) STORED",
+                "datetime",
+            ),
+        };
+        server
+            .sql(&format!(
+                "CREATE TABLE xzcf ({table}, taken int NOT NULL DEFAULT 0, slip varchar(20) UNIQUE,
+                 guid char(36) NOT NULL, version int NOT NULL, batch_no int NOT NULL,
+                 change_flag smallint NOT NULL, create_time {moment} NOT NULL,
+                 cf_wsh varchar(30) NOT NULL, cf_sy varchar(30),
+                 UNIQUE (guid, version), UNIQUE (guid, batch_no))"
+            ))
+            .unwrap();
+        for schema in [json!({}), json!({ "schema": "public" })] {
+            if engine == Engine::MariaDb && schema != json!({}) {
+                continue;
+            }
+            let key = if schema == json!({}) { "aa" } else { "bb" };
+            let to = target(&server, schema);
+            let first = parcel(
+                &format!("{key}-1"),
+                Upsert,
+                &[("cf_wsh", "样罚〔2026〕1号"), ("cf_sy", "占道")],
+            );
+            assert_eq!(
+                to.deliver(&[first], None).await.unwrap(),
+                [Outcome::Accepted],
+                "{engine:?}"
+            );
+            server.sql(&format!("UPDATE xzcf SET taken = 1, slip = '{key}'")).unwrap();
+            let second = parcel(&format!("{key}-2"), Withdraw, &[]);
+            let outcomes = to.deliver(&[second], None).await.unwrap();
+            assert_eq!(outcomes, [Outcome::Accepted], "{engine:?}");
+            let last =
+                "SELECT change_flag, taken, cf_wsh, cf_sy, twice FROM xzcf WHERE slip IS NULL";
+            assert_eq!(server.sql(last).unwrap(), "3\t0\t样罚〔2026〕1号\t占道\t4", "{engine:?}");
+            server.sql("DELETE FROM xzcf").unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_fault_of_a_record_refuses_none() {
     for engine in Engine::ALL {

@@ -12,6 +12,8 @@ mod db_flow;
 #[cfg(test)]
 mod db_kill;
 #[cfg(test)]
+mod db_order;
+#[cfg(test)]
 mod db_targets;
 #[cfg(test)]
 mod envelopes;

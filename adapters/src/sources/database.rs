@@ -24,7 +24,7 @@ mod position;
 
 use ack::row_digest;
 use config::{Database, Way};
-use page::{Plan, Taken};
+use page::{Part, Plan, Taken};
 use position::{Mark, Position};
 
 /// The kind `postgres`; its parameters are described in `database/config.rs`.
@@ -68,7 +68,10 @@ impl Source for Database {
             let mut attempt = 0;
             while !context.shutdown.has_begun() {
                 let wait = match self.round(&context, &mut position).await {
-                    Ok(()) => {
+                    Ok(told) => {
+                        if let Some(fault) = &told {
+                            context.inbox.progress(Err(fault));
+                        }
                         attempt = 0;
                         self.poll
                     }
@@ -86,15 +89,20 @@ impl Source for Database {
     fn feedback(&self) -> Option<FeedbackRoad> {
         self.feedback.clone().map(|feedback| FeedbackRoad::Rows(feedback))
     }
+
+    fn keeps_order(&self) -> bool {
+        true
+    }
 }
 
 impl Database {
-    /// One look at the table, until there is nothing more for now.
+    /// One look at the table, until there is nothing more for now. Gives what is to be told of rows
+    /// that held up no others.
     async fn round(
         &self,
         context: &SourceContext,
         position: &mut Option<Position>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<SourceFault>, Fault> {
         // After a fault what is durable decides, not what is in memory.
         let mut at = match position.take() {
             Some(at) => at,
@@ -109,25 +117,18 @@ impl Database {
             let plan = self.plan(session.as_mut()).await?;
             Ok((session, plan))
         };
-        let Some((mut session, plan)) = stoppable(context, opened).await? else { return Ok(()) };
+        let Some((mut session, plan)) = stoppable(context, opened).await? else { return Ok(None) };
         self.settle(context, &plan, &mut at).await?;
-        let count = match &self.way {
-            Way::Full { .. } => self.compare(context, session.as_mut(), &plan, &mut at).await?,
-            Way::Ordered { .. } | Way::Queue { .. } => {
-                self.follow(context, session.as_mut(), &plan, &mut at).await?
-            }
-        };
-        let unreachable = self.has_unreachable(session.as_mut(), &plan);
-        let Some(unreachable) = stoppable(context, unreachable).await? else { return Ok(()) };
-        if unreachable {
-            let columns = plan.order.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
-            let text = format!(
-                "表 {} 中有的行没有取:列 {} 为空(NULL)的行无法排序,请委办局补全",
-                self.table.shown,
-                columns.join("、")
-            );
-            *position = Some(at);
-            return Err(fault("source.null-key", Blame::Agency, text).into());
+        at.after = at.after.filter(|after| plan.orders(after));
+        let left_out = self.left_out(session.as_mut(), &plan, at.after.as_deref());
+        let Some(left_out) = stoppable(context, left_out).await? else { return Ok(None) };
+        let (session, mut told) = (session.as_mut(), Told { left_out, ..Told::default() });
+        let mut count = 0;
+        if matches!(self.way, Way::Full { .. } | Way::Ordered { lag: Some(_), .. }) {
+            count += self.compare(context, session, &plan, &mut at, &mut told).await?;
+        }
+        if matches!(self.way, Way::Ordered { .. } | Way::Queue { .. }) {
+            count += self.follow(context, session, &plan, &mut at, &mut told).await?;
         }
         *position = Some(at);
         let text = match count {
@@ -135,7 +136,14 @@ impl Database {
             count => format!("本轮接收{count}行"),
         };
         context.inbox.progress(Ok(&text));
-        Ok(())
+        Ok(told.left_out.or_else(|| {
+            let (limit, column) = (self.cell_bytes, told.too_large?);
+            let text = format!(
+                "表 {} 的列 {column} 有的格超过{limit}字节,没有取这些格,所在的行会退回:请委办局核对,或加大参数 cell-bytes",
+                self.table.shown
+            );
+            Some(fault("source.too-large", Blame::Agency, text))
+        }))
     }
 
     /// Pages of the ways whose rows follow each other.
@@ -145,10 +153,11 @@ impl Database {
         session: &mut dyn Session,
         plan: &Plan,
         at: &mut Position,
+        told: &mut Told,
     ) -> Result<u64, Fault> {
         let before = match &self.way {
             Way::Ordered { lag: Some(lag), .. } => {
-                let settled = self.settled(session, *lag);
+                let settled = self.settled(session, i64::try_from(*lag).unwrap_or(i64::MAX));
                 match stoppable(context, settled).await? {
                     Some(moment) => Some(moment),
                     None => return Ok(0),
@@ -161,6 +170,7 @@ impl Database {
             }
             _ => None,
         };
+        let part = before.as_deref().map_or(Part::Whole, Part::Before);
         let mut count = 0;
         while !context.shutdown.has_begun() && count < self.round_rows {
             let (mut body, mut marks) = (Vec::new(), Vec::new());
@@ -173,8 +183,9 @@ impl Database {
                     marks.push(Mark { key: key.collect(), row: row_digest(plan, row.cells) });
                 }
             };
-            let read = self.read(session, plan, at.after.as_deref(), before.as_deref(), &mut take);
+            let read = self.read(session, plan, at.after.as_deref(), part, &mut take);
             let Some(read) = stoppable(context, read).await? else { break };
+            told.too_large = read.too_large.or(told.too_large.take());
             if read.rows > 0 {
                 at.after = read.last;
                 self.receive(context, plan, at, body, marks).await?;
@@ -247,6 +258,15 @@ impl Database {
         );
         fault("source.no-column", Blame::Operator, text)
     }
+}
+
+/// What a round has to tell, though it went well.
+#[derive(Default)]
+struct Told {
+    /// Rows that no order reaches.
+    left_out: Option<SourceFault>,
+    /// A column that had a cell which was left out.
+    too_large: Option<String>,
 }
 
 /// Does something that may be cut short when stopping begins: nothing has been taken yet.

@@ -17,6 +17,8 @@ use crate::wire::db::{
 use crate::wire::digest::digest;
 use crate::wire::params::{Params, Problems};
 
+mod columns;
+
 /// The kind `front-db`. Parameters:
 ///
 /// | name | meaning | default |
@@ -33,6 +35,7 @@ struct FrontDbTarget {
     access: Access,
     /// By dataset: as in a statement, and as people write it.
     tables: BTreeMap<String, (String, String)>,
+    schema: Option<String>,
     columns: HashMap<String, String>,
     own: Own,
     /// One connection, so that batches are written one after the other and their numbers ascend.
@@ -50,8 +53,16 @@ struct Own {
 
 struct Open {
     session: Box<dyn Session>,
-    /// Columns of the tables asked for so far.
-    columns: HashMap<String, Vec<String>>,
+    /// Of the tables asked for so far.
+    tables: HashMap<String, Columns>,
+}
+
+/// Columns of a table.
+#[derive(Default)]
+struct Columns {
+    all: Vec<String>,
+    /// Those a withdrawal copies.
+    copied: Vec<String>,
 }
 
 /// What a table holds of a record.
@@ -59,6 +70,13 @@ struct Open {
 struct Held {
     version: u64,
     batch: u64,
+}
+
+impl Own {
+    fn names(&self) -> [&str; 5] {
+        let Self { guid, version, batch, flag, created } = self;
+        [guid, version, batch, flag, created]
+    }
 }
 
 impl TargetFactory for FrontDb {
@@ -116,7 +134,8 @@ impl TargetFactory for FrontDb {
         let table = |name: String| (engine.table(schema.as_deref(), &name), name);
         let tables = tables.into_iter().map(|(dataset, name)| (dataset, table(name))).collect();
         let columns = columns.into_iter().collect();
-        Ok(Arc::new(FrontDbTarget { access, tables, columns, own, open: Mutex::new(None) }))
+        let open = Mutex::new(None);
+        Ok(Arc::new(FrontDbTarget { access, tables, schema, columns, own, open }))
     }
 }
 
@@ -144,7 +163,7 @@ impl Target for FrontDbTarget {
                         .open(Purpose::Write)
                         .await
                         .map_err(|e| whole(&e, false))?,
-                    columns: HashMap::new(),
+                    tables: HashMap::new(),
                 },
             };
             match self.write(&mut open, batch).await {
@@ -197,7 +216,7 @@ impl FrontDbTarget {
                 }
                 _ => Vec::new(),
             };
-            let there = open.columns.get(sql).map(Vec::as_slice).unwrap_or_default();
+            let there = open.tables.get(sql).map(|table| table.all.as_slice()).unwrap_or_default();
             let place = (sql.as_str(), shown.as_str(), there);
             let query = self.insert(place, parcel, (&guid, version), held_before, &previous)?;
             self.run(open, "SAVEPOINT parcel").await.map_err(before)?;
@@ -236,17 +255,23 @@ impl FrontDbTarget {
 
     /// Asks which columns a table has, once a connection, and whether ours are among them.
     async fn know(&self, open: &mut Open, sql: &str, shown: &str) -> Result<(), TargetError> {
-        if open.columns.contains_key(sql) {
+        if open.tables.contains_key(sql) {
             return Ok(());
         }
         let columns = open.session.describe(&format!("SELECT * FROM {sql} WHERE 1 = 0")).await;
         let columns = columns.map_err(|error| whole(&error, false))?;
-        let columns: Vec<_> = columns.into_iter().map(|column| column.name).collect();
-        let Own { guid, version, batch, flag, created } = &self.own;
-        for own in [guid, version, batch, flag, created] {
-            self.present(&columns, shown, own)?;
+        let all: Vec<_> = columns.into_iter().map(|column| column.name).collect();
+        for own in self.own.names() {
+            self.present(&all, shown, own)?;
         }
-        open.columns.insert(sql.to_owned(), columns);
+        let kept = self.kept_by_database(open.session.as_mut(), shown).await;
+        let kept = kept.map_err(|error| whole(&error, false))?;
+        let engine = self.access.engine();
+        let is = |list: &[&str], name: &str| list.iter().any(|own| engine.same_name(own, name));
+        let kept: Vec<&str> = kept.iter().map(String::as_str).collect();
+        let copied = all.iter().filter(|name| !is(&self.own.names(), name) && !is(&kept, name));
+        let columns = Columns { copied: copied.cloned().collect(), all };
+        open.tables.insert(sql.to_owned(), columns);
         Ok(())
     }
 
@@ -309,12 +334,8 @@ impl FrontDbTarget {
         version: u64,
     ) -> Result<Vec<(String, Option<String>)>, DbError> {
         let engine = self.access.engine();
-        let Own { guid: g, version: v, batch, flag, created } = &self.own;
-        let own = |name: &&String| {
-            [g, v, batch, flag, created].iter().any(|own| engine.same_name(own, name))
-        };
-        let there = open.columns.get(sql).into_iter().flatten();
-        let names: Vec<String> = there.filter(|name| !own(name)).cloned().collect();
+        let Own { guid: g, version: v, .. } = &self.own;
+        let names = open.tables.get(sql).map(|table| table.copied.clone()).unwrap_or_default();
         if names.is_empty() {
             return Ok(Vec::new());
         }

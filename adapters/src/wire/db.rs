@@ -98,8 +98,10 @@ pub(crate) enum Kind {
     Date,
     /// Bytes, which no record can carry.
     Bytes,
-    /// All else.
+    /// Characters, of which there may be none.
     Text,
+    /// All else, such as a moment: no value of it is written as an empty text.
+    Other,
 }
 
 /// Why a database did not do as asked. No text holds a cell's value.
@@ -194,8 +196,9 @@ impl Engine {
         }
     }
 
-    /// A query for the moment `seconds` ago by the database's own clock, as `2026-11-23 10:00:00`.
-    pub(crate) fn moment_ago(self, seconds: u64) -> String {
+    /// A query for the moment `seconds` ago (ahead, if negative) by the database's own clock, as
+    /// `2026-11-23 10:00:00`.
+    pub(crate) fn moment_ago(self, seconds: i64) -> String {
         match self {
             Self::Postgres => format!(
                 "SELECT to_char(LOCALTIMESTAMP - interval '{seconds} seconds', 'YYYY-MM-DD HH24:MI:SS')"

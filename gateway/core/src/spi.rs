@@ -141,6 +141,13 @@ pub trait Source: Send + Sync {
     fn feedback(&self) -> Option<FeedbackRoad> {
         None
     }
+
+    /// Whether its messages tell in order what the agency's data became: each has a cursor, so that
+    /// none comes twice, and one with the bytes of an earlier one is news (a row went from A to B and
+    /// back to A).
+    fn keeps_order(&self) -> bool {
+        false
+    }
 }
 
 /// How verdicts go back by the agency's own road.

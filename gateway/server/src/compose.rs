@@ -180,6 +180,7 @@ impl Gateway {
                 feed: feed.id.clone(),
                 agency: feed.agency.clone(),
                 max_bytes: feed.max_bytes,
+                in_order: source.keeps_order(),
                 store: store.clone(),
                 progress: Arc::clone(&progress),
                 clock: Arc::clone(&clock),

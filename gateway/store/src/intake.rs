@@ -23,6 +23,15 @@ use crate::{Shared, StoreError};
 /// Bodies up to this long lie in the engine.
 const INLINE: usize = 64 << 10;
 
+/// What bytes are that came before on the same feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    /// The message that has them.
+    Known,
+    /// Another message.
+    News,
+}
+
 /// A body, whole and digested.
 struct Body {
     digest: [u8; 32],
@@ -38,6 +47,7 @@ impl Shared {
         agency: &AgencyId,
         arrival: Arrival,
         max_bytes: u64,
+        repeats: Repeats,
     ) -> Result<Receipt, StoreError> {
         self.signals.check()?;
         self.gauge.check(&self.layout.dir)?;
@@ -56,7 +66,7 @@ impl Shared {
         let cursor = arrival.cursor;
         self.committer()?
             .commit_receipt(payload.len() + 512, move |tx| {
-                insert(tx, row, &content, &payload, cursor.as_deref())
+                insert(tx, row, &content, &payload, cursor.as_deref(), repeats)
             })
             .await
     }
@@ -148,9 +158,13 @@ fn insert(
     content: &[u8],
     payload: &[u8],
     cursor: Option<&[u8]>,
+    repeats: Repeats,
 ) -> Result<Receipt, StoreError> {
     let feed = row.feed.clone();
-    let known: Option<u64> = tx.tables.content.read(content)?;
+    let known: Option<u64> = match repeats {
+        Repeats::Known => tx.tables.content.read(content)?,
+        Repeats::News => None,
+    };
     // If what was received first is damaged, these bytes are taken as a new message.
     let original = match known {
         Some(id) => unless_damaged(original(tx, &feed, id))?,

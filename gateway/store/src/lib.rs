@@ -44,6 +44,7 @@ use xinqiao_core::spi::{Arrival, Clock, ReadSeek, Receipt};
 use xinqiao_crypto::DigestKey;
 
 use crate::committer::{Committer, Signals};
+use crate::intake::Repeats;
 use crate::open::Layout;
 use crate::seal::Seals;
 
@@ -132,7 +133,21 @@ impl Store {
         arrival: Arrival,
         max_bytes: u64,
     ) -> Result<Receipt, StoreError> {
-        self.shared.receive(feed, agency, arrival, max_bytes).await
+        self.shared.receive(feed, agency, arrival, max_bytes, Repeats::Known).await
+    }
+
+    /// [`Store::receive`] of a source that keeps order ([`Source::keeps_order`]): the same bytes again
+    /// are news. Its cursor alone keeps a message from coming twice.
+    ///
+    /// [`Source::keeps_order`]: xinqiao_core::spi::Source::keeps_order
+    pub async fn receive_in_order(
+        &self,
+        feed: &FeedId,
+        agency: &AgencyId,
+        arrival: Arrival,
+        max_bytes: u64,
+    ) -> Result<Receipt, StoreError> {
+        self.shared.receive(feed, agency, arrival, max_bytes, Repeats::News).await
     }
 
     /// The cursor of a feed.

@@ -15,7 +15,7 @@
 //! | `feedback` | where verdicts go, see [`super::feedback`] | none |
 //! | `page-rows` | rows of a message | 1,000 |
 //! | `round-rows` | rows of a round | 1,000,000 |
-//! | `cell-bytes` | a larger cell stops the feed | 1 MiB |
+//! | `cell-bytes` | a larger cell is left out, and its row refused | 1 MiB |
 //! | `poll-seconds` | how often to look | 60 |
 //! | `connect-seconds`, `timeout-seconds` | of connecting, of a statement | 10, 60 |
 
@@ -167,7 +167,11 @@ impl Database {
             Way::Queue { .. } => "queue",
             Way::Full { .. } => "full",
         };
-        let parts = [way, self.table.sql.as_str()].into_iter().chain(self.order());
+        let start = match &self.way {
+            Way::Ordered { start, .. } => start.as_deref(),
+            Way::Queue { .. } | Way::Full { .. } => None,
+        };
+        let parts = [way, self.table.sql.as_str()].into_iter().chain(self.order()).chain(start);
         format!("{:032x}", digest(parts.map(str::as_bytes)))
     }
 
@@ -344,6 +348,8 @@ mod tests {
             ),
             (json!({ "feedback": { "reason": "standing" } }), "feedback"),
             (json!({ "feedback": { "schema": "s" } }), "feedback.schema"),
+            (json!({ "feedback": { "message": "reason" } }), "feedback"),
+            (json!({ "feedback": { "table": "v", "message": "m" } }), "feedback.message"),
         ] {
             assert_eq!(told(&more), [at], "{more}");
         }

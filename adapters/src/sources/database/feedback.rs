@@ -6,9 +6,13 @@
 //! | `standing`, `reason`, `at` | names of the columns; without `at` no time is written beside rows | `standing`, `reason`, `told_at` |
 //! | `words` | `{taken, accepted, refused, held}`: what is written for each standing | the same words |
 //! | `reason-chars` | a longer reason is cut | 500 |
+//! | `message` | beside rows: a column for the message's number; an older message never overwrites | none |
 //!
 //! A feedback table has the columns of `key`, and `message_no` and `row_no`, which together are its
 //! primary key.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use time::OffsetDateTime;
 use time::macros::{format_description, offset};
@@ -17,9 +21,13 @@ use xinqiao_core::spi::{BoxFuture, Fault, FeedbackRow, Standing, VerdictSink};
 
 use super::ack::assign;
 use super::config::{Table, names};
+use super::position::short;
 use super::{SourceFault, db_fault};
 use crate::wire::db::{Access, Engine, Kind, Purpose, Query};
 use crate::wire::params::Params;
+
+/// Keys whose newest message is remembered where no column does; beyond that all are forgotten.
+const MOST_NEWEST: usize = 200_000;
 
 /// Where verdicts go.
 pub(super) struct Feedback {
@@ -33,6 +41,10 @@ pub(super) struct Feedback {
     at: Option<String>,
     words: [String; 4],
     reason_chars: usize,
+    /// A column of the agency's table that holds the newest message told of.
+    message: Option<String>,
+    /// The newest message told of, by the digest of the key, as far as this life knows.
+    newest: Mutex<HashMap<u64, u64>>,
     /// A column of the agency's table that must not follow an UPDATE by itself: rows are taken by it.
     keep: Option<String>,
 }
@@ -63,17 +75,27 @@ impl Feedback {
             words.done();
         }
         let reason_chars = usize::try_from(given.number("reason-chars", 500)).unwrap_or(500);
+        let message = given.text("message");
+        if own.is_some() && message.is_some() {
+            given.problem_of("message", "反馈表已有 message_no,不写此参数");
+        }
         for (param, name) in [
             ("schema", &schema),
             ("table", &own),
             ("standing", &Some(standing.clone())),
             ("reason", &Some(reason.clone())),
             ("at", &at),
+            ("message", &message),
         ] {
             names(&given, param, &Vec::from_iter(name.clone()));
         }
-        if standing == reason || at.as_ref().is_some_and(|at| *at == standing || *at == reason) {
-            given.problem("standing、reason、at 须是不同的列");
+        let mut columns: Vec<_> =
+            [&standing, &reason].into_iter().chain(&at).chain(&message).collect();
+        let given_columns = columns.len();
+        columns.sort_unstable();
+        columns.dedup();
+        if columns.len() < given_columns {
+            given.problem("standing、reason、at、message 须是不同的列");
         }
         given.done();
         let own_table = own.is_some();
@@ -95,6 +117,8 @@ impl Feedback {
             at,
             words: word,
             reason_chars,
+            message,
+            newest: Mutex::default(),
             keep: keep.map(str::to_owned),
         })
     }
@@ -102,7 +126,7 @@ impl Feedback {
     /// Whether a column of the agency's table is one that verdicts are written to.
     pub(super) fn writes_beside(&self, column: &str) -> bool {
         let engine = self.access.engine();
-        let own = [&self.standing, &self.reason].into_iter().chain(&self.at);
+        let own = [&self.standing, &self.reason].into_iter().chain(&self.at).chain(&self.message);
         !self.own_table && own.into_iter().any(|own| engine.same_name(own, column))
     }
 
@@ -112,6 +136,7 @@ impl Feedback {
                 let ours =
                     [("feedback.standing", &self.standing), ("feedback.reason", &self.reason)];
                 let at = self.at.iter().map(|at| ("feedback.at", at));
+                let at = at.chain(self.message.iter().map(|own| ("feedback.message", own)));
                 let key = self.key.iter().map(|key| ("key", key));
                 let mut all = ours.into_iter().chain(at).chain(key);
                 all.find(|(_, own)| self.access.engine().same_name(own, column)).map(|(p, _)| p)
@@ -122,14 +147,36 @@ impl Feedback {
         let mut session = self.access.open(Purpose::Write).await.map_err(told)?;
         let engine = self.access.engine();
         session.execute(&Query::new(engine, "BEGIN")).await.map_err(told)?;
-        for row in rows {
+        for row in rows.iter().filter(|row| self.own_table || !self.overtaken(row)) {
             let query = if self.own_table { self.upsert(row) } else { self.beside(row) };
             if let Some(query) = query {
                 session.execute(&query).await.map_err(told)?;
             }
         }
         session.execute(&Query::new(engine, "COMMIT")).await.map_err(told)?;
+        if !self.own_table {
+            self.remember(rows);
+        }
         Ok(())
+    }
+
+    /// Whether a later message had a row of this key: what it was told stands.
+    fn overtaken(&self, row: &FeedbackRow) -> bool {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        key_digest(row).and_then(|key| newest.get(&key).copied()).is_some_and(|m| m > row.message)
+    }
+
+    fn remember(&self, rows: &[FeedbackRow]) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.len() > MOST_NEWEST {
+            newest.clear();
+        }
+        for row in rows {
+            if let Some(key) = key_digest(row) {
+                let message = newest.entry(key).or_default();
+                *message = row.message.max(*message);
+            }
+        }
     }
 
     /// Verdict columns and what stands in them.
@@ -193,6 +240,12 @@ impl Feedback {
             assign(&mut query, engine, name);
             query.value(text, Kind::Text);
         }
+        let message = row.message.to_string();
+        if let Some(own) = &self.message {
+            query.push(", ");
+            assign(&mut query, engine, own);
+            query.value(&message, Kind::Number);
+        }
         if let (Some(keep), Engine::MySql) = (&self.keep, engine) {
             query.push(", ");
             assign(&mut query, engine, keep);
@@ -202,8 +255,19 @@ impl Feedback {
             query.push(if at == 0 { " WHERE " } else { " AND " }).column(name).push(" = ");
             query.value(value, Kind::Text);
         }
+        if let Some(own) = &self.message {
+            query.push(" AND (").column(own).push(" IS NULL OR ").column(own).push(" <= ");
+            query.value(&message, Kind::Number).push(")");
+        }
         Some(query)
     }
+}
+
+/// Of a row with a whole key.
+fn key_digest(row: &FeedbackRow) -> Option<u64> {
+    let key: Vec<&[u8]> =
+        row.cells.iter().map(|cell| cell.as_ref().map(String::as_bytes)).collect::<Option<_>>()?;
+    Some(short(key))
 }
 
 impl VerdictSink for Feedback {

@@ -1,4 +1,5 @@
-//! The way `full`: the whole table is read in one snapshot and compared with what it was.
+//! The way `full`: the whole table is read in one snapshot and compared with what it was. So are, by
+//! the way `time`, the rows whose time is none: no order tells which of them are new.
 
 use std::collections::HashSet;
 
@@ -7,9 +8,9 @@ use xinqiao_core::spi::{Fault, SourceContext};
 
 use super::ack::row_digest;
 use super::config::{Database, Way};
-use super::page::{Plan, Taken};
+use super::page::{MOST_UNDATED, Part, Plan, Taken};
 use super::position::{Known, Mark, Position, short};
-use super::{SourceFault, fault, stoppable};
+use super::{SourceFault, Told, fault, stoppable};
 use crate::wire::db::{Query, Session};
 
 /// What a row in the message says of itself, in the column `_op`.
@@ -28,7 +29,7 @@ impl Outgoing {
     fn add(&mut self, members: &[u8], operation: &[u8]) {
         self.body.push(b'{');
         self.body.extend_from_slice(members);
-        if !members.is_empty() {
+        if !members.is_empty() && !operation.is_empty() {
             self.body.push(b',');
         }
         self.body.extend_from_slice(operation);
@@ -38,16 +39,22 @@ impl Outgoing {
 }
 
 impl Database {
-    /// One look at the whole table. Gives the count of rows handed over; fewer than all if stopping
-    /// began.
+    /// One look at the whole table, or at the rows of it that have no time. Gives the count of rows
+    /// handed over; fewer than all if stopping began.
     pub(super) async fn compare(
         &self,
         context: &SourceContext,
         session: &mut dyn Session,
         plan: &Plan,
         position: &mut Position,
+        told: &mut Told,
     ) -> Result<u64, Fault> {
-        let Way::Full { max_rows, remember, .. } = &self.way else { return Ok(0) };
+        let (max_rows, remember, part, operation) = match &self.way {
+            Way::Full { max_rows, remember, .. } => {
+                (*max_rows, remember.as_slice(), Part::Whole, UPSERT)
+            }
+            _ => (MOST_UNDATED, Default::default(), Part::Undated, &b""[..]),
+        };
         let begin = Query::new(self.access.engine(), self.access.engine().begin_snapshot());
         session.execute(&begin).await.map_err(|error| self.told(error))?;
         let kept =
@@ -60,20 +67,24 @@ impl Database {
                 let key: Vec<String> =
                     plan.key.iter().filter_map(|at| row.order.get(*at)).cloned().collect();
                 let digest = short(key.iter().map(String::as_bytes));
-                over |= seen.len() >= *max_rows;
+                over |= seen.len() >= max_rows;
                 seen.insert(digest);
                 let now = row_digest(plan, row.cells);
                 if over || position.known.get(&digest).is_some_and(|was| was.row == now) {
                     return;
                 }
-                out.add(row.line, UPSERT);
+                out.add(row.line, operation);
                 out.marks.push(Mark { key, row: now });
                 let mut remembered = Vec::new();
                 plan.members(&mut remembered, row.cells, |column| kept(&column.name));
                 position.known.insert(digest, Known { row: now, remembered: remembered.into() });
             };
-            let read = self.read(session, plan, after.as_deref(), None, &mut take);
+            let read = self.read(session, plan, after.as_deref(), part, &mut take);
             let Some(read) = stoppable(context, read).await? else { return Ok(count) };
+            told.too_large = read.too_large.or(told.too_large.take());
+            if over && matches!(part, Part::Undated) {
+                break;
+            }
             if over {
                 let text = format!(
                     "表 {} 超过{max_rows}行,full 方式不能比对:请加大 incremental.full.max-rows,或改用 time、batch、flag",
@@ -92,7 +103,20 @@ impl Database {
         }
         let end = Query::new(self.access.engine(), "COMMIT");
         session.execute(&end).await.map_err(|error| self.told(error))?;
-        self.depart(position, &seen, &mut out)?;
+        match part {
+            // They hold up no others.
+            Part::Undated if over => {
+                let text = format!(
+                    "表 {} 中时间列为空日期(如 0000-00-00)的行超过{max_rows}行,多出的没有取:请委办局补全,或改用 full、flag",
+                    self.table.shown
+                );
+                told.left_out = Some(fault("source.undated-rows", Blame::Agency, text));
+            }
+            Part::Undated => position.known.retain(|key, _| seen.contains(key)),
+            // A row that has lost its key is not gone.
+            _ if told.left_out.is_some() => {}
+            _ => self.depart(position, &seen, &mut out)?,
+        }
         if out.rows > 0 {
             count += self.hand_over(context, plan, position, &mut out).await?;
         }

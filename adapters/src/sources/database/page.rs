@@ -10,6 +10,13 @@ use crate::wire::db::{Cell, Column, DbError, Kind, Query, Session};
 
 /// A page ends early at this size, so that memory is bounded by it.
 const PAGE_BYTES: usize = 8 << 20;
+/// Times before this are none: `0000-00-00`, what a lax server made of a day that does not exist,
+/// `-infinity`.
+const FIRST_DAY: &str = "1000-01-01";
+/// Rows without a time that are taken: all are remembered.
+pub(super) const MOST_UNDATED: usize = 10_000;
+/// A time further ahead than this many seconds is a slip of the pen, not a clock that is fast.
+const AHEAD: i64 = 86_400;
 
 /// What is read of a row, found by asking the database.
 pub(super) struct Plan {
@@ -21,6 +28,18 @@ pub(super) struct Plan {
     pub(super) order: Vec<Column>,
     /// Where the columns of the key stand in the order.
     pub(super) key: Vec<usize>,
+    cell_bytes: usize,
+}
+
+/// Which rows a page is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part<'a> {
+    /// All.
+    Whole,
+    /// Those whose time is before this moment, and is one.
+    Before(&'a str),
+    /// Those whose time is none.
+    Undated,
 }
 
 /// A row as it is read.
@@ -41,6 +60,8 @@ pub(super) struct Read {
     pub(super) last: Option<Vec<String>>,
     /// There may be more rows after it.
     pub(super) more: bool,
+    /// A column that had a cell which was left out.
+    pub(super) too_large: Option<String>,
 }
 
 impl Plan {
@@ -62,10 +83,40 @@ impl Plan {
             out.extend_from_slice(head);
             // Writing to memory does not fail.
             let _ = match cell {
+                Some(text) if text.len() > self.cell_bytes => {
+                    // U+FFFD: the row is sent back for it (`text.damaged`), with its key.
+                    let text = format!("\u{FFFD}(本格{}字节,过大,未取)", text.len());
+                    serde_json::to_writer(&mut *out, &text).map_err(Into::into)
+                }
                 Some(text) => serde_json::to_writer(&mut *out, text).map_err(Into::into),
                 None => out.write_all(b"null"),
             };
         }
+    }
+
+    /// A column of which a row has a cell that is too large.
+    fn too_large(&self, cells: &[Cell<'_>]) -> Option<&Column> {
+        let large =
+            |cell: &Cell<'_>| cell.as_ref().is_some_and(|text| text.len() > self.cell_bytes);
+        self.columns.iter().zip(cells).find(|(_, cell)| large(cell)).map(|(column, _)| column)
+    }
+
+    /// Whether rows can be after this one in order. What an earlier edition took of a column that was
+    /// NULL is an empty text, which no number or moment is.
+    pub(super) fn orders(&self, after: &[String]) -> bool {
+        let may_be_empty = |column: &Column| column.kind == Kind::Text;
+        let mut cells = self.order.iter().zip(after);
+        cells.all(|(column, text)| !text.is_empty() || may_be_empty(column))
+    }
+
+    /// A row's key as it may be told: numbers, but no words.
+    fn shown_key(&self, order: &[String]) -> String {
+        let cells = self.key.iter().filter_map(|at| self.order.get(*at).zip(order.get(*at)));
+        let shown = cells.map(|(column, text)| match column.kind {
+            Kind::Number => format!("{}={text}", column.name),
+            _ => format!("{}=***", column.name),
+        });
+        shown.collect::<Vec<_>>().join("、")
     }
 }
 
@@ -114,19 +165,21 @@ impl Database {
         let names = self.order();
         let order: Vec<Column> = names.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
         let key = self.key.iter().filter_map(|key| names.iter().position(|name| name == key));
-        Ok(Plan { heads: heads.collect(), columns, order, key: key.collect() })
+        let cell_bytes = self.cell_bytes;
+        Ok(Plan { heads: heads.collect(), columns, order, key: key.collect(), cell_bytes })
     }
 
-    /// Rows after `after` in order, at most a page, each given to `take`.
+    /// Rows after `after` in order, at most a page, each given to `take`. A cell that is too large is
+    /// left out, so that its row holds up no other.
     pub(super) async fn read(
         &self,
         session: &mut dyn Session,
         plan: &Plan,
         after: Option<&[String]>,
-        before: Option<&str>,
+        part: Part<'_>,
         take: &mut (dyn FnMut(&Taken<'_>) + Send),
     ) -> Result<Read, SourceFault> {
-        let query = self.select(plan, after, before);
+        let query = self.select(plan, after, part);
         let mut read = Read::default();
         let (mut bytes, mut cut) = (0, false);
         let mut odd = None;
@@ -138,25 +191,21 @@ impl Database {
                 return Ok(());
             }
             let (cells, order) = cells.split_at_checked(plan.columns.len()).unwrap_or_default();
-            let too_large =
-                |cell: &Cell<'_>| cell.as_ref().is_some_and(|text| text.len() > self.cell_bytes);
-            if let Some(at) = cells.iter().position(too_large) {
-                let name = plan.columns.get(at).map_or("", |column| &column.name);
-                let limit = self.cell_bytes;
-                odd = Some((
-                    "source.too-large",
-                    format!("列 {name} 有一格超过{limit}字节:请核对数据,或加大参数 cell-bytes"),
-                ));
-                return Ok(());
-            }
             let order: Vec<String> =
                 order.iter().map(|cell| cell.as_deref().unwrap_or_default().to_owned()).collect();
             if read.last.as_ref().is_some_and(|last| *last == order) {
                 odd = Some((
                     "source.key-not-unique",
-                    format!("参数 key 的列({})合起来不唯一,不能保证不漏行", self.key.join("、")),
+                    format!(
+                        "参数 key 的列({})合起来不唯一(如 {}),不能保证不漏行",
+                        self.key.join("、"),
+                        plan.shown_key(&order)
+                    ),
                 ));
                 return Ok(());
+            }
+            if let Some(column) = plan.too_large(cells) {
+                read.too_large = Some(column.name.clone());
             }
             line.clear();
             plan.members(&mut line, cells, |_| true);
@@ -178,18 +227,64 @@ impl Database {
         }
     }
 
-    /// Whether rows stand in the table that no order can reach: a column of it is NULL.
-    pub(super) async fn has_unreachable(
+    /// What there is to tell of rows that stand in the table and are not taken: no order reaches them.
+    pub(super) async fn left_out(
         &self,
         session: &mut dyn Session,
         plan: &Plan,
-    ) -> Result<bool, SourceFault> {
-        let mut query = self.from(Query::new(self.access.engine(), "SELECT '1'"));
-        query.push(" AND (");
+        after: Option<&[String]>,
+    ) -> Result<Option<SourceFault>, SourceFault> {
+        let table = &self.table.shown;
+        let engine = self.access.engine();
+        let mut null = self.from(Query::new(engine, "SELECT '1'"));
+        null.push(" AND (");
         for (at, column) in plan.order.iter().enumerate() {
-            query.push(if at == 0 { "" } else { " OR " }).column(&column.name).push(" IS NULL");
+            null.push(if at == 0 { "" } else { " OR " }).column(&column.name).push(" IS NULL");
         }
-        query.push(") LIMIT 1");
+        null.push(")");
+        if self.any(session, null).await? {
+            let columns = plan.order.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
+            let text = format!(
+                "表 {table} 中有的行没有取:列 {} 为空(NULL)的行无法排序,请委办局补全",
+                columns.join("、")
+            );
+            return Ok(Some(fault("source.null-key", Blame::Agency, text)));
+        }
+        let (Way::Ordered { column, lag, .. }, Some(first)) = (&self.way, plan.order.first())
+        else {
+            return Ok(None);
+        };
+        if lag.is_some() {
+            let ahead = self.settled(session, -AHEAD).await?;
+            let mut future = self.from(Query::new(engine, "SELECT '1'"));
+            future
+                .push(" AND ")
+                .column(&first.name)
+                .push(" > ")
+                .value(moment(first, &ahead), first.kind);
+            if self.any(session, future).await? {
+                let text = format!(
+                    "表 {table} 中有的行没有取:列 {column} 的时间比现在晚一天以上,到了那时才会取,请委办局核对"
+                );
+                return Ok(Some(fault("source.future-time", Blame::Agency, text)));
+            }
+        } else if let Some(taken) = after.and_then(<[String]>::first) {
+            let mut beyond = self.from(Query::new(engine, "SELECT '1'"));
+            beyond.push(" AND ").column(&first.name).push(" >= ").value(taken, first.kind);
+            let some = self.from(Query::new(engine, "SELECT '1'"));
+            if !self.any(session, beyond).await? && self.any(session, some).await? {
+                let text = format!(
+                    "表 {table} 中列 {column} 的最大值小于已取到的值:可能清空后重新编了号,新的行取不到。确是重新编号的,请写(或改)incremental.batch.start,即从头取起"
+                );
+                return Ok(Some(fault("source.numbered-anew", Blame::Agency, text)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a query gives a row.
+    async fn any(&self, session: &mut dyn Session, mut query: Query) -> Result<bool, SourceFault> {
+        query.push(" LIMIT 1");
         let mut found = false;
         let mut each = |_: &[Cell<'_>]| {
             found = true;
@@ -203,7 +298,7 @@ impl Database {
     pub(super) async fn settled(
         &self,
         session: &mut dyn Session,
-        lag: u64,
+        lag: i64,
     ) -> Result<String, SourceFault> {
         let engine = self.access.engine();
         let query = Query::new(engine, engine.moment_ago(lag));
@@ -216,27 +311,38 @@ impl Database {
         moment.ok_or_else(|| self.told(DbError::Broken("没有给出时间".to_owned())))
     }
 
-    fn select(&self, plan: &Plan, after: Option<&[String]>, before: Option<&str>) -> Query {
+    fn select(&self, plan: &Plan, after: Option<&[String]>, part: Part<'_>) -> Query {
         let names = plan.columns.iter().chain(&plan.order).map(|column| column.name.as_str());
         let mut query = Query::new(self.access.engine(), "SELECT ");
         query.cells(names);
         let mut query = self.from(query);
         let start = match &self.way {
-            Way::Ordered { start, .. } => start.as_deref(),
-            Way::Queue { .. } | Way::Full { .. } => None,
+            Way::Ordered { start, .. } if !matches!(part, Part::Undated) => start.as_deref(),
+            _ => None,
         };
+        // Where NULL comes last, nothing could follow it.
+        for column in &plan.order {
+            query.push(" AND ").column(&column.name).push(" IS NOT NULL");
+        }
         if let Some(first) = plan.order.first() {
-            if let Some(after) = after {
-                query.push(" AND ");
-                beyond(&mut query, &plan.order, after);
-            } else if let Some(start) = start {
-                query.push(" AND ").column(&first.name).push(" > ").value(start, first.kind);
+            let mut than = |sign: &str, value: &str| {
+                query.push(" AND ").column(&first.name).push(sign).value(value, first.kind);
+            };
+            match part {
+                Part::Whole => {}
+                Part::Before(before) => {
+                    than(" >= ", FIRST_DAY);
+                    than(" < ", moment(first, before));
+                }
+                Part::Undated => than(" < ", FIRST_DAY),
             }
-            if let Some(before) = before {
-                // A day is settled when it is over.
-                let day = before.get(..10).unwrap_or(before);
-                let before = if first.kind == Kind::Date { day } else { before };
-                query.push(" AND ").column(&first.name).push(" < ").value(before, first.kind);
+            match (after, start) {
+                (None, Some(start)) => than(" > ", start),
+                (None, None) => {}
+                (Some(after), _) => {
+                    query.push(" AND ");
+                    beyond(&mut query, &plan.order, after);
+                }
             }
         }
         query.push(" ORDER BY ");
@@ -265,6 +371,11 @@ impl Database {
         }
         query
     }
+}
+
+/// A moment as it is compared with a column: a day is settled when it is over.
+fn moment<'a>(column: &Column, moment: &'a str) -> &'a str {
+    if column.kind == Kind::Date { moment.get(..10).unwrap_or(moment) } else { moment }
 }
 
 /// Rows after these values in order: `a >= x AND (a > x OR (a = x AND (b > y OR …)))`, which an index

@@ -155,6 +155,7 @@ fn kind(column: &mysql_async::Column) -> Kind {
         | T::MYSQL_TYPE_DOUBLE
         | T::MYSQL_TYPE_YEAR => Kind::Number,
         T::MYSQL_TYPE_DATE | T::MYSQL_TYPE_NEWDATE => Kind::Date,
+        T::MYSQL_TYPE_DATETIME | T::MYSQL_TYPE_TIMESTAMP | T::MYSQL_TYPE_TIME => Kind::Other,
         T::MYSQL_TYPE_BIT | T::MYSQL_TYPE_GEOMETRY => Kind::Bytes,
         T::MYSQL_TYPE_STRING
         | T::MYSQL_TYPE_VAR_STRING

@@ -182,7 +182,8 @@ fn kind(of: &Type) -> Kind {
         Type::INT2 | Type::INT4 | Type::INT8 | Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8 => {
             Kind::Number
         }
-        _ => Kind::Text,
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::CHAR => Kind::Text,
+        _ => Kind::Other,
     }
 }
 

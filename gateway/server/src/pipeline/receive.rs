@@ -17,6 +17,8 @@ pub struct FeedInbox {
     pub agency: AgencyId,
     /// Largest message taken.
     pub max_bytes: u64,
+    /// Whether its source keeps order.
+    pub in_order: bool,
     /// Where it goes.
     pub store: Store,
     /// Where the source's last word is kept.
@@ -36,8 +38,11 @@ impl Inbox for FeedInbox {
     fn receive(&self, mut arrival: Arrival) -> BoxFuture<'_, Result<Receipt, Fault>> {
         arrival.name = arrival.name.map(|name| self.masked(&name));
         Box::pin(async move {
-            let receipt =
-                self.store.receive(&self.feed, &self.agency, arrival, self.max_bytes).await;
+            let Self { store, feed, agency, max_bytes, .. } = self;
+            let receipt = match self.in_order {
+                true => store.receive_in_order(feed, agency, arrival, *max_bytes).await,
+                false => store.receive(feed, agency, arrival, *max_bytes).await,
+            };
             receipt.map_err(|error| Box::new(error) as Fault)
         })
     }

@@ -198,6 +198,7 @@ fn names_of_files_are_stored_without_personal_numbers() {
         feed: FeedId::new("feed").unwrap(),
         agency: AgencyId::new("agency").unwrap(),
         max_bytes: 100,
+        in_order: false,
         store: store.clone(),
         progress: Arc::default(),
         clock: Arc::new(Fixed),

@@ -25,6 +25,37 @@ fn the_same_bytes_get_the_original_receipt_and_the_cursor_moves() {
 }
 
 #[test]
+fn of_a_source_that_keeps_order_the_same_bytes_are_news() {
+    let mut bench = Bench::new();
+    let (feed, agency) = (feed("f-1"), agency());
+    let large = [7; 100_000];
+    for body in [&b"abc"[..], &large] {
+        let ids: Vec<_> = [&b"1"[..], b"2", b"3"]
+            .into_iter()
+            .map(|cursor| {
+                let moved = Arrival { cursor: Some(cursor.to_vec()), ..arrival(body) };
+                let received = bench.store().receive_in_order(&feed, &agency, moved, 1 << 20);
+                let receipt = bench.run(received).unwrap();
+                assert!(!receipt.duplicate);
+                assert_eq!(bench.store().cursor(&feed).unwrap().as_deref(), Some(cursor));
+                receipt.message
+            })
+            .collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+        // By a road that knows no order they are what came last.
+        let again = bench.receive("f-1", body);
+        assert!(again.duplicate && again.message == ids[2], "{again:?}");
+        for id in ids {
+            assert_eq!(bench.bytes(id), body);
+        }
+    }
+    bench.reopen();
+    let counters = bench.counters();
+    assert_eq!((counters.messages, counters.pending_messages), (6, 6));
+    bench.sound();
+}
+
+#[test]
 fn nobody_else_may_read_what_is_stored() {
     use std::os::unix::fs::PermissionsExt as _;
     let bench = Bench::new();

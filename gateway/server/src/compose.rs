@@ -123,6 +123,12 @@ impl Gateway {
         let roads = roads(&config.feeds);
         let with_feedback = roads.iter().map(|(feed, _)| feed.id.clone()).collect();
         store.set_feedback(with_feedback).await.map_err(OpenError::from)?;
+        let in_order = config.feeds.iter().filter(|feed| match &feed.source {
+            FeedSource::Pull { source, .. } => source.keeps_order(),
+            FeedSource::Push { .. } => false,
+        });
+        let in_order = in_order.map(|feed| feed.id.clone()).collect();
+        store.set_in_order(in_order).await.map_err(OpenError::from)?;
         let undeduped = config.targets.iter().filter(|target| !target.target.dedupes());
         let undeduped = undeduped.map(|target| target.id.clone()).collect();
         store.set_undeduped(undeduped).await.map_err(OpenError::from)?;

@@ -448,7 +448,10 @@ fn apply(
         refused_items: 0,
         late: None,
     });
+    let in_order = tx.state.in_order.contains(place.feed);
+    let former = if in_order { record.versions.len().saturating_sub(1) } else { 0 };
     let same = record.versions.iter().rposition(|version| version.content == new.content);
+    let same = same.filter(|index| *index >= former);
     if let Some(index) = same {
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
         let current = number == record.version();

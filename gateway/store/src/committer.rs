@@ -98,6 +98,8 @@ pub(crate) struct State {
     pub feedback: FeedbackMeta,
     /// Targets that do not tell a repetition from news.
     pub undeduped: BTreeSet<TargetId>,
+    /// Feeds whose messages come in the order of what they tell.
+    pub in_order: BTreeSet<FeedId>,
     /// Leases held and until when. A restart ends them all.
     pub leases: BTreeMap<TargetId, BTreeMap<u64, Timestamp>>,
     /// Items that could not be leased because something of theirs is damaged.
@@ -118,6 +120,7 @@ impl State {
             targets: BTreeMap::new(),
             feedback: FeedbackMeta::default(),
             undeduped: BTreeSet::new(),
+            in_order: BTreeSet::new(),
             leases: BTreeMap::new(),
             damaged: BTreeSet::new(),
             seen: Timestamp::default(),

@@ -230,6 +230,12 @@ impl Store {
         self.shared.set_undeduped(targets).await
     }
 
+    /// Which feeds tell what they tell in order, until the store is closed: a row of theirs that is as
+    /// it was before another version is no late copy of that, but what the record is again.
+    pub async fn set_in_order(&self, feeds: BTreeSet<FeedId>) -> Result<(), StoreError> {
+        self.shared.set_in_order(feeds).await
+    }
+
     /// Extends leases; `false` in the place of each that is held no more: its item may be with
     /// another worker and must not be sent.
     pub async fn extend(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use xinqiao_core::deadline::{LateOwner, Milestones, late_owner};
-use xinqiao_core::model::{TargetId, Timestamp};
+use xinqiao_core::model::{FeedId, TargetId, Timestamp};
 
 use crate::committer::Tx;
 use crate::encode::{ItemRow, RecordRow, VersionRow, read_version};
@@ -46,6 +46,14 @@ impl Shared {
                 Ok(())
             })
             .await
+    }
+
+    pub(crate) async fn set_in_order(&self, feeds: BTreeSet<FeedId>) -> Result<(), StoreError> {
+        let set = move |tx: &mut Tx<'_>| {
+            tx.state.in_order = feeds;
+            Ok(())
+        };
+        self.committer()?.commit(0, set).await
     }
 
     pub(crate) async fn extend(

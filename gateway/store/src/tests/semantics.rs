@@ -303,6 +303,27 @@ fn lateness_has_an_owner() {
 }
 
 #[test]
+fn a_feed_in_order_may_go_back_to_what_was() {
+    let bench = Bench::new();
+    let outcome = |name: &str, version| bench.put(name, version).1;
+    outcome("1", upsert("1", "a"));
+    outcome("2", upsert("1", "b"));
+    assert_eq!(
+        outcome("3", upsert("1", "a")),
+        RowOutcome::Stale,
+        "a late copy, as far as is known"
+    );
+    bench.run(bench.store().set_in_order([feed("f-1")].into())).unwrap();
+    assert!(matches!(outcome("4", upsert("1", "a")), RowOutcome::Correction { version: 3, .. }));
+    assert_eq!(outcome("5", upsert("1", "a")), RowOutcome::Duplicate);
+    assert!(matches!(outcome("6", withdraw("1", "a")), RowOutcome::Correction { version: 4, .. }));
+    assert!(matches!(outcome("7", upsert("1", "a")), RowOutcome::Correction { version: 5, .. }));
+    let record = bench.store().record(&bench.store().record_digest(&key("1"))).unwrap();
+    assert!(!record.withdrawn);
+    bench.sound();
+}
+
+#[test]
 fn a_target_that_takes_a_repetition_for_news_gets_none_by_itself() {
     let mut bench = Bench::new();
     bench.run(bench.store().set_undeduped([target("platform")].into())).unwrap();

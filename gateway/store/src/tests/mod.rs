@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use time::macros::date;
 use xinqiao_core::deadline::{Deadlines, LateOwner};
+use xinqiao_core::fault::Classify as _;
 use xinqiao_core::model::{
     AgencyId, DatasetId, FeedId, Operation, RecordKey, Subject, TargetId, Timestamp,
 };

@@ -43,6 +43,7 @@ impl Site {
         path: disk/in
         settle-seconds: 0
         poll-seconds: 0.02
+        confirm-seconds: 0
         after: delete
         feedback-to: disk/told
 "
